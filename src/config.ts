@@ -1,0 +1,282 @@
+import { Secret } from './secret.ts'
+
+/** Every setting of the server. Durations end in `Ms`, sizes in `Bytes`. */
+export interface Config {
+  host: string
+  port: number
+  /** Absent: the admin API and the documentation share `port`. */
+  adminPort: number | undefined
+  dataDirectory: string
+  /** Absent: the embedded database inside `dataDirectory`. */
+  databaseUrl: Secret | undefined
+  databasePoolSize: number
+  /** Absent (embedded database only): generated on first start into `dataDirectory`. */
+  jwtSecretKey: Secret | undefined
+  /** 32 bytes as base64 or base64url; absent like `jwtSecretKey`. */
+  encryptionKey: Secret | undefined
+  jwtExpirationDays: number
+  legacyTokens: 'accept' | 'refuse'
+  openaiBaseUrl: URL
+  /** Origins that an API key's own base URL may have, beside that of `openaiBaseUrl`. */
+  openaiAllowedOrigins: string[]
+  openaiConnectTimeoutMs: number
+  /** Until the first byte of the answer: long, because reasoning models think first. */
+  openaiTimeoutMs: number
+  /** Between two pieces of an answer. */
+  openaiIdleTimeoutMs: number
+  /** The whole call, streams included. */
+  openaiTotalTimeoutMs: number
+  corsOrigins: string[]
+  logLevel: (typeof LOG_LEVELS)[number]
+  requestHeadersMax: number
+  requestHeaderBytesMax: number
+  requestBodyBytesMax: number
+  concurrentRequestsMax: number
+  newUsersPerMinuteMax: number
+  /** How long cached identity may serve while the database is away. */
+  staleIdentityMs: number
+  shutdownTimeoutMs: number
+}
+
+/** All problems of a configuration at once; each a sentence that names the variable and never its value. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+
+  constructor(problems: string[]) {
+    super(
+      `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map((p) => `  - ${p}`).join('\n')}`,
+    )
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * Reads the settings from environment variables (`_FILE` variants already resolved, see `load-environment.ts`).
+ * @throws {ConfigError} naming every problem found.
+ */
+export function readConfig(env: Environment): Config {
+  const problems: string[] = []
+  const read = new Reader(env, problems)
+  const databaseUrl = read.databaseUrl('DATABASE_URL')
+  const jwtSecretKey = read.jwtSecret('JWT_SECRET_KEY')
+  const encryptionKey = read.encryptionKey('ENCRYPTION_KEY')
+  if (databaseUrl && !env.JWT_SECRET_KEY?.trim()) problems.push(requiredWithDatabaseUrl('JWT_SECRET_KEY'))
+  if (databaseUrl && !env.ENCRYPTION_KEY?.trim()) problems.push(requiredWithDatabaseUrl('ENCRYPTION_KEY'))
+  if (jwtSecretKey && encryptionKey && isSameSecret(jwtSecretKey, encryptionKey)) {
+    problems.push(
+      'JWT_SECRET_KEY and ENCRYPTION_KEY are equal: each purpose needs a secret of its own. Run "openai-proxy generate-keys".',
+    )
+  }
+  if (env.NODE_TLS_REJECT_UNAUTHORIZED === '0') {
+    problems.push(
+      'NODE_TLS_REJECT_UNAUTHORIZED=0 would send OpenAI keys to anyone: unset it, and use NODE_EXTRA_CA_CERTS for a private authority.',
+    )
+  }
+  const config: Config = {
+    host: read.text('HOST', '0.0.0.0'),
+    port: read.integer('PORT', 8000, 0, 65_535),
+    adminPort: read.optionalInteger('ADMIN_PORT', 0, 65_535),
+    dataDirectory: read.text('DATA_DIR', 'data'),
+    databaseUrl,
+    databasePoolSize: read.integer('DATABASE_POOL_SIZE', 10, 2, 100),
+    jwtSecretKey,
+    encryptionKey,
+    jwtExpirationDays: read.integer('JWT_EXPIRATION_DAYS', 365, 1, 3650),
+    legacyTokens: read.choice('LEGACY_TOKENS', ['accept', 'refuse'], 'refuse'),
+    openaiBaseUrl: read.baseUrl('OPENAI_API_BASE_URL', 'https://api.openai.com/v1'),
+    openaiAllowedOrigins: read.origins('OPENAI_ALLOWED_ORIGINS', []),
+    openaiConnectTimeoutMs: read.seconds('OPENAI_CONNECT_TIMEOUT', 5),
+    openaiTimeoutMs: read.seconds('OPENAI_TIMEOUT', 600),
+    openaiIdleTimeoutMs: read.seconds('OPENAI_IDLE_TIMEOUT', 600),
+    openaiTotalTimeoutMs: read.seconds('OPENAI_TOTAL_TIMEOUT', 3600),
+    corsOrigins: read.origins('CORS_ORIGINS', ['http://localhost:3000', 'http://localhost:8080']),
+    logLevel: read.choice('LOG_LEVEL', LOG_LEVELS, 'info'),
+    requestHeadersMax: read.integer('MAX_HEADERS', 100, 10, 1000),
+    requestHeaderBytesMax: read.integer('MAX_HEADER_BYTES', 64 * 1024, 8 * 1024, 1024 * 1024),
+    requestBodyBytesMax: read.integer('MAX_BODY_BYTES', 32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
+    concurrentRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS', 4096, 1, 100_000),
+    newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
+    staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
+    shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
+  }
+  if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.port) {
+    problems.push('ADMIN_PORT equals PORT: leave it unset to share one port, or choose another.')
+  }
+  if (problems.length > 0) throw new ConfigError(problems)
+  return config
+}
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+/** Lower-case pieces that mark a value copied from a template rather than generated. */
+const PLACEHOLDERS = /change.?(me|this|in)|your[-_ ]|replace|placeholder|insert[-_ ]|to[-_ ]?do|super[-_ ]?secret/
+
+const GENERATE = 'Run "openai-proxy generate-keys" for good values.'
+
+/** Reads one variable after the other, noting what is wrong instead of stopping at the first. */
+class Reader {
+  readonly #env: Environment
+  readonly #problems: string[]
+
+  constructor(env: Environment, problems: string[]) {
+    this.#env = env
+    this.#problems = problems
+  }
+
+  text(name: string, fallback: string): string {
+    return this.#value(name) ?? fallback
+  }
+
+  integer(name: string, fallback: number, min: number, max: number): number {
+    return this.optionalInteger(name, min, max) ?? fallback
+  }
+
+  optionalInteger(name: string, min: number, max: number): number | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    const number = /^\d{1,12}$/.test(value) ? Number(value) : Number.NaN
+    if (number >= min && number <= max) return number
+    return this.#problem(`${name} must be a whole number from ${min} to ${max}.`)
+  }
+
+  /** Seconds, fractions allowed, as milliseconds. */
+  seconds(name: string, fallback: number): number {
+    const value = this.#value(name)
+    if (value === undefined) return fallback * 1000
+    const seconds = /^\d{1,7}(\.\d{1,3})?$/.test(value) ? Number(value) : 0
+    if (seconds > 0) return Math.ceil(seconds * 1000)
+    this.#problem(`${name} must be a number of seconds above 0.`)
+    return fallback * 1000
+  }
+
+  choice<const T extends string>(name: string, choices: readonly T[], fallback: T): T {
+    const value = this.#value(name)?.toLowerCase()
+    if (value === undefined) return fallback
+    // The earlier system and many others say "warning".
+    const found = choices.find((choice) => choice === value || (choice === 'warn' && value === 'warning'))
+    if (!found) this.#problem(`${name} must be one of ${choices.join(', ')}.`)
+    return found ?? fallback
+  }
+
+  /** An http(s) URL without credentials, query or fragment, and without a slash at its end. */
+  baseUrl(name: string, fallback: string): URL {
+    const value = this.#value(name) ?? fallback
+    const url = parseUrl(value)
+    if (!url || !/^https?:$/.test(url.protocol)) {
+      this.#problem(`${name} must be an http or https URL such as ${fallback}.`)
+      return new URL(fallback)
+    }
+    if (url.username || url.password || url.search || url.hash) {
+      this.#problem(`${name} must not contain credentials, a query or a fragment.`)
+    }
+    url.pathname = url.pathname.replace(/\/+$/, '')
+    return url
+  }
+
+  /** A comma list or a JSON array of origins; `*` alone allows every origin. */
+  origins(name: string, fallback: string[]): string[] {
+    const value = this.#value(name)
+    if (value === undefined) return fallback
+    const entries = parseList(value)
+    if (!entries) {
+      this.#problem(
+        `${name} must be a comma-separated list or a JSON array of origins such as https://app.example.com.`,
+      )
+      return fallback
+    }
+    for (const entry of entries) {
+      if (entry === '*') continue
+      const url = parseUrl(entry)
+      if (!url || url.origin === 'null' || entry.replace(/\/$/, '') !== url.origin) {
+        this.#problem(`${name} has an entry that is not an origin: write it as scheme://host or scheme://host:port.`)
+      }
+    }
+    return entries.map((entry) => entry.replace(/\/$/, ''))
+  }
+
+  databaseUrl(name: string): Secret | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    // "+asyncpg" and its like name a driver of the earlier system's language; the address behind it is the same.
+    const plain = value.replace(/^postgres(?:ql)?(?:\+\w+)?:\/\//i, 'postgresql://')
+    const url = plain.startsWith('postgresql://') ? parseUrl(plain) : undefined
+    if (!url) {
+      this.#problem(`${name} must look like postgresql://user:password@host:5432/database.`)
+      return undefined
+    }
+    if (url.pathname.length < 2) this.#problem(`${name} names no database: end it with /openai_proxy or the like.`)
+    return new Secret(plain)
+  }
+
+  jwtSecret(name: string): Secret | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    if (value.length < 32) return this.#problem(`${name} must have at least 32 characters. ${GENERATE}`)
+    if (isPlaceholder(value)) return this.#problem(`${name} is a placeholder or a pattern, not a secret. ${GENERATE}`)
+    return new Secret(value)
+  }
+
+  encryptionKey(name: string): Secret | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    const bytes = decodeKey(value)
+    if (!bytes)
+      return this.#problem(`${name} must be 32 bytes written as base64 or base64url (44 characters). ${GENERATE}`)
+    if (new Set(bytes).size < 8 || isPlaceholder(bytes.toString('latin1'))) {
+      return this.#problem(`${name} is a placeholder or a pattern, not a key. ${GENERATE}`)
+    }
+    return new Secret(value)
+  }
+
+  /** An empty variable means "not set", as in shells and compose files. */
+  #value(name: string): string | undefined {
+    const value = this.#env[name]?.trim()
+    return value === '' ? undefined : value
+  }
+
+  #problem(sentence: string): undefined {
+    this.#problems.push(sentence)
+  }
+}
+
+/** The 32 bytes of a base64 or base64url key, or undefined when the text is anything else. */
+export function decodeKey(text: string): Buffer | undefined {
+  if (!/^[A-Za-z0-9+/_-]{43}=?$/.test(text)) return undefined
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.length === 32 ? bytes : undefined
+}
+
+function isSameSecret(jwtSecretKey: Secret, encryptionKey: Secret): boolean {
+  const [jwt, encryption] = [jwtSecretKey.reveal(), encryptionKey.reveal()]
+  return jwt === encryption || Boolean(decodeKey(jwt)?.equals(decodeKey(encryption) ?? Buffer.alloc(0)))
+}
+
+function isPlaceholder(value: string): boolean {
+  return new Set(value).size < 8 || PLACEHOLDERS.test(value.toLowerCase())
+}
+
+function requiredWithDatabaseUrl(name: string): string {
+  return `${name} is required when DATABASE_URL is set, so that every replica uses the same one. ${GENERATE}`
+}
+
+function parseUrl(text: string): URL | undefined {
+  return URL.canParse(text) ? new URL(text) : undefined
+}
+
+function parseList(text: string): string[] | undefined {
+  if (!text.startsWith('[')) {
+    return text
+      .split(',')
+      .map((entry) => entry.trim())
+      .filter(Boolean)
+  }
+  try {
+    const list: unknown = JSON.parse(text)
+    return Array.isArray(list) && list.every((entry) => typeof entry === 'string') ? list : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,138 @@
+import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely'
+import pg from 'pg'
+import { AppError } from '../errors.ts'
+import type { Schema } from './schema.ts'
+
+export type Tx = Transaction<Schema>
+
+/**
+ * The one door to Postgres. Every statement runs in a transaction that says for whom: row level security then shows that
+ * organization's rows and no others. A fault of the database itself becomes `database_unavailable`, never an empty answer.
+ */
+export interface Db {
+  forOrganization<T>(organizationId: string, work: (tx: Tx) => Promise<T>): Promise<T>
+  /** For what spans organizations: finding a credential's owner, shipping the ledger, the operator's lists. */
+  forOperator<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  /** As the role that owns the tables, for migrations and partitions. */
+  forOwner<T>(work: (tx: Tx) => Promise<T>): Promise<T>
+  /** Connection settings for a client of its own (LISTEN needs one). */
+  readonly connection: pg.ClientConfig
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export const APPLICATION_ROLE = 'openai_proxy_app'
+
+/** Opens the pool; connects on first use, so that a database that is away does not keep the process from starting. */
+export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFault: (error: Error) => void): Db {
+  const pool = new pg.Pool({
+    ...connection,
+    max: poolSize,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: QUERY_TIMEOUT_MS,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+    types: TYPES,
+  })
+  // Idle clients emit 'error' when the server goes away; unhandled it would end the process.
+  pool.on('error', onFault)
+  const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) })
+  let role: Promise<string | undefined> | undefined
+
+  async function inTransaction<T>(settings: TransactionSettings, work: (tx: Tx) => Promise<T>): Promise<T> {
+    try {
+      return await kysely.transaction().execute(async (tx) => {
+        await applySettings(tx, settings)
+        return await work(tx)
+      })
+    } catch (error) {
+      throw isDatabaseFault(error) ? databaseUnavailable() : error
+    }
+  }
+
+  /** The role to work as: none of its own when the connection's role is itself bound by row level security. */
+  function applicationRole(): Promise<string | undefined> {
+    role ??= inTransaction({}, findApplicationRole).catch((error: unknown) => {
+      role = undefined
+      throw error
+    })
+    return role
+  }
+
+  return {
+    connection,
+    async forOrganization(organizationId, work) {
+      return inTransaction({ role: await applicationRole(), organizationId }, work)
+    },
+    async forOperator(work) {
+      return inTransaction({ role: await applicationRole(), operator: true }, work)
+    },
+    forOwner: (work) => inTransaction({ operator: true, statementTimeoutMs: 0 }, work),
+    [Symbol.asyncDispose]: () => kysely.destroy(),
+  }
+}
+
+/** Says whether an error means "the database is away or cannot write now", as opposed to "the statement is wrong". */
+export function isDatabaseFault(error: unknown): boolean {
+  if (error instanceof AppError || !(error instanceof Error)) return false
+  const code = 'code' in error ? String(error.code) : ''
+  if (/^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/.test(code)) return true
+  // https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, operator intervention, I/O,
+  // read-only (a primary that became a standby), a password changed under us.
+  if (/^(08|53|57|58|25006|28)/.test(code)) return true
+  return code === '' && DRIVER_FAULTS.has(error.message)
+}
+
+/** What `pg` throws without a code; its texts are the only sign it gives. */
+const DRIVER_FAULTS = new Set([
+  'Connection terminated',
+  'Connection terminated unexpectedly',
+  'Connection terminated due to connection timeout',
+  'Query read timeout',
+  'timeout exceeded when trying to connect',
+  'timeout expired',
+  'Client was closed and is not queryable',
+  'Client has encountered a connection error and is not queryable',
+  'The server does not support SSL connections',
+])
+
+function databaseUnavailable(): AppError {
+  return new AppError('database_unavailable', 'The database is not available at the moment; try again shortly.', {
+    retryAfterSeconds: 1,
+  })
+}
+
+const CONNECT_TIMEOUT_MS = 2000
+const STATEMENT_TIMEOUT_MS = 5000
+/** Above the statement timeout: this one fires only when the server does not answer at all. */
+const QUERY_TIMEOUT_MS = 6000
+
+interface TransactionSettings {
+  role?: string | undefined
+  organizationId?: string
+  operator?: boolean
+  statementTimeoutMs?: number
+}
+
+/** Settings of this transaction only, so that they hold through a pooler and end with it. */
+async function applySettings(tx: Tx, settings: TransactionSettings): Promise<void> {
+  const { organizationId = '', operator = false, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = settings
+  await sql`select
+    set_config('app.organization_id', ${organizationId}, true),
+    set_config('app.operator', ${operator ? 'on' : ''}, true),
+    set_config('statement_timeout', ${String(statementTimeoutMs)}, true),
+    set_config('role', coalesce(${settings.role ?? null}, current_user), true)`.execute(tx)
+}
+
+async function findApplicationRole(tx: Tx): Promise<string | undefined> {
+  const { rows } = await sql<{ bypasses: boolean }>`
+    select rolsuper or rolbypassrls as bypasses from pg_roles where rolname = current_user`.execute(tx)
+  return rows[0]?.bypasses ? APPLICATION_ROLE : undefined
+}
+
+const INT8 = 20
+
+/** `bigint` as bigint: money and token sums outgrow a double. */
+const TYPES: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === INT8 ? BigInt : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+}

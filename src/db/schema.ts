@@ -1,0 +1,135 @@
+import type { ColumnType, Generated } from 'kysely'
+
+/** The tables as the migrations leave them. `bigint` columns arrive as bigint (see `database.ts`). */
+export interface Schema {
+  instance_secrets: { name: string; sealed: string; created_at: Generated<Date> }
+  organizations: OrganizationsTable
+  organization_keys: { organization_id: string; version: number; sealed: string; created_at: Generated<Date> }
+  users: UsersTable
+  api_keys: ApiKeysTable
+  tokens: TokensTable
+  sessions: SessionsTable
+  attempts: AttemptsTable
+  ratings: RatingsTable
+  upstream_objects: UpstreamObjectsTable
+  audit_log: AuditLogTable
+}
+
+interface OrganizationsTable {
+  id: Generated<string>
+  name: string
+  token_generation: Generated<number>
+  created_at: Generated<Date>
+  updated_at: Generated<Date>
+}
+
+interface UsersTable {
+  organization_id: string
+  id: Generated<string>
+  external_id: string
+  created_at: Generated<Date>
+  deleted_at: Date | null
+}
+
+interface ApiKeysTable {
+  organization_id: string
+  id: Generated<string>
+  user_id: string | null
+  name: string | null
+  description: string | null
+  base_url: string | null
+  key_hash: Buffer
+  key_prefix: string
+  key_last4: string
+  upstream_key_sealed: string
+  is_active: Generated<boolean>
+  created_at: Generated<Date>
+  updated_at: Generated<Date>
+}
+
+interface TokensTable {
+  organization_id: string
+  id: string
+  name: string | null
+  scopes: string[]
+  external_user_id: string | null
+  generation: number
+  created_at: Generated<Date>
+  expires_at: Date
+  revoked_at: Date | null
+}
+
+interface SessionsTable {
+  organization_id: string
+  owner_id: string
+  session_id: string
+  user_id: string | null
+  started_at: Date
+  last_request_at: Date
+}
+
+export interface AttemptsTable {
+  organization_id: string
+  attempt_id: string
+  opened_at: Date
+  settled_at: Date
+  request_id: string
+  attempt_number: number
+  endpoint: string
+  user_id: string | null
+  api_key_id: string
+  persona_id: string | null
+  persona_version: number | null
+  session_id: string
+  model_requested: string | null
+  model_used: string | null
+  service_tier: string | null
+  is_stream: boolean
+  status: string
+  http_status: number | null
+  error_code: string | null
+  response_id: string | null
+  upstream_request_id: string | null
+  usage_source: string
+  input_tokens: bigint | null
+  cached_tokens: bigint | null
+  cache_write_tokens: bigint | null
+  output_tokens: bigint | null
+  reasoning_tokens: bigint | null
+  total_tokens: bigint | null
+  usage: ColumnType<unknown, string | null, string | null>
+  cost_nano_usd: bigint | null
+  price_version: string | null
+  first_byte_ms: number | null
+  duration_ms: number
+}
+
+interface RatingsTable {
+  organization_id: string
+  request_id: string
+  response_id: string | null
+  rating: number
+  feedback: string | null
+  rated_at: Generated<Date>
+}
+
+interface UpstreamObjectsTable {
+  organization_id: string
+  object_id: string
+  kind: string
+  user_id: string | null
+  api_key_id: string
+  created_at: Generated<Date>
+}
+
+interface AuditLogTable {
+  organization_id: string
+  sequence: bigint
+  at: Date
+  actor: string
+  action: string
+  target: string
+  details: ColumnType<unknown, string, never>
+  previous_hash: Buffer
+  hash: Buffer
+}

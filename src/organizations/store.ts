@@ -1,0 +1,19 @@
+import type { Tx } from '../db/database.ts'
+
+const COLUMNS = ['id', 'name', 'created_at'] as const
+
+export async function insertOrganization(tx: Tx, name: string) {
+  return tx.insertInto('organizations').values({ name }).returning(COLUMNS).executeTakeFirstOrThrow()
+}
+
+export async function listAllOrganizations(tx: Tx) {
+  return tx.selectFrom('organizations').select(COLUMNS).orderBy('created_at').orderBy('id').execute()
+}
+
+export async function findOrganizationById(tx: Tx, id: string) {
+  return tx.selectFrom('organizations').select(COLUMNS).where('id', '=', id).executeTakeFirst()
+}
+
+export async function findOrganizationsByName(tx: Tx, name: string) {
+  return tx.selectFrom('organizations').select(COLUMNS).where('name', '=', name).orderBy('created_at').execute()
+}
