@@ -32,6 +32,8 @@ export interface Config {
   requestHeaderBytesMax: number
   requestBodyBytesMax: number
   concurrentRequestsMax: number
+  /** From the first byte of a request to its last. */
+  requestTimeoutMs: number
   newUsersPerMinuteMax: number
   /** How long cached identity may serve while the database is away. */
   staleIdentityMs: number
@@ -98,6 +100,7 @@ export function readConfig(env: Environment): Config {
     requestHeaderBytesMax: read.integer('MAX_HEADER_BYTES', 64 * 1024, 8 * 1024, 1024 * 1024),
     requestBodyBytesMax: read.integer('MAX_BODY_BYTES', 32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
     concurrentRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS', 4096, 1, 100_000),
+    requestTimeoutMs: read.seconds('REQUEST_TIMEOUT', 60),
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),

@@ -28,9 +28,16 @@ export interface KeyRing {
   owner(syntheticKey: string): KeyOwner | Promise<KeyOwner>
   /**
    * The key for a call: the user's own active key, else the presented one, else an organization-wide active one.
-   * @throws {AppError} `no_api_key` when it is known that there is none; a fault of the database is never taken for that.
+   * @param pinnedKeyId the key that made what the call refers to; its project alone knows it, so no other will do.
+   * @throws {AppError} `no_api_key` when it is known that there is none, `conflict` when the pinned one is inactive; a fault of the
+   * database is never taken for either.
    */
-  choose(organizationId: string, userId: string | null, presentedKeyId?: string): UpstreamKey | Promise<UpstreamKey>
+  choose(
+    organizationId: string,
+    userId: string | null,
+    presentedKeyId: string | undefined,
+    pinnedKeyId: string | undefined,
+  ): UpstreamKey | Promise<UpstreamKey>
 }
 
 export function openKeyRing({ db, vault, cache }: { db: Db; vault: Vault; cache: OrganizationCache }): KeyRing {
@@ -53,11 +60,15 @@ export function openKeyRing({ db, vault, cache }: { db: Db; vault: Vault; cache:
         }
       })
     },
-    choose(organizationId, userId, presentedKeyId) {
-      return cache.read(`choice:${organizationId}:${userId ?? ''}:${presentedKeyId ?? ''}`, async () => {
+    choose(organizationId, userId, presentedKeyId, pinnedKeyId) {
+      const cacheKey = `choice:${organizationId}:${userId ?? ''}:${presentedKeyId ?? ''}:${pinnedKeyId ?? ''}`
+      return cache.read(cacheKey, async () => {
         const value = await db.forOrganization(organizationId, async (tx) => {
-          const row = await choose(tx, organizationId, userId, presentedKeyId)
-          if (!row) throw noKey()
+          const row =
+            pinnedKeyId === undefined
+              ? await choose(tx, organizationId, userId, presentedKeyId)
+              : await findActiveKey(tx, organizationId, pinnedKeyId)
+          if (!row) throw pinnedKeyId === undefined ? noKey() : pinnedKeyInactive()
           return open(tx, organizationId, row)
         })
         return { organizationId, value }
@@ -95,5 +106,13 @@ function noKey(): AppError {
   return new AppError(
     'no_api_key',
     'There is no active API key for this user and none for the whole organization. Ask an administrator to create one.',
+  )
+}
+
+function pinnedKeyInactive(): AppError {
+  return new AppError(
+    'conflict',
+    'The API key this conversation was begun with is inactive, and only its OpenAI project knows the conversation. ' +
+      'Activate that key again, or begin a new conversation.',
   )
 }

@@ -1,0 +1,91 @@
+import { ApiError } from './api-error.ts'
+import { type Call, newId, pause, sendJson } from './call.ts'
+import type { ProducedTokens } from './ledger.ts'
+import { isUnknownModel, resolveModel } from './models.ts'
+import { modelOf } from './request-body.ts'
+import { tierUsed } from './responses.ts'
+import { questionIn, type Said, whatToSay } from './said.ts'
+import { type StreamEvent, streamEvents } from './stream.ts'
+import { charsIn, chatUsage, inputTokens } from './usage.ts'
+
+type Frame = { id: string; created: number; model: string; service_tier: unknown; system_fingerprint: string }
+
+/** `POST /v1/chat/completions`: text only, one choice. */
+export async function createChatCompletion(call: Call): Promise<void> {
+  const { body, behaviour, entry } = call
+  const model = modelOf(body)
+  if (isUnknownModel(model)) {
+    throw new ApiError(404, `The model \`${model}\` does not exist or you do not have access to it.`, {
+      code: 'model_not_found',
+    })
+  }
+  if (!Array.isArray(body.messages)) {
+    throw new ApiError(400, "Missing required parameter: 'messages'.", {
+      param: 'messages',
+      code: 'missing_required_parameter',
+    })
+  }
+  const said = whatToSay({ ...body, tools: undefined }, questionIn(body.messages), undefined, behaviour)
+  const frame: Frame = {
+    id: newId('chatcmpl'),
+    created: Math.floor(Date.now() / 1000),
+    model: resolveModel(behaviour.model ?? model),
+    service_tier: behaviour.tier ?? tierUsed(body.service_tier),
+    system_fingerprint: 'fp_simulated',
+  }
+  const before = inputTokens(charsIn(body.messages), behaviour)
+  const { reasoning = 0 } = behaviour
+  const after = { ...before, output_tokens: said.deltas.length + reasoning, reasoning_tokens: reasoning }
+  entry.responseId = frame.id
+  entry.usage = before
+  if (body.stream === true) return streamEvents(call, chatEvents(call, frame, said, after), before)
+
+  if (behaviour.tps) await pause(call, (said.deltas.length * 1000) / behaviour.tps)
+  if (call.closed) return
+  entry.usage = after
+  const message = { role: 'assistant', content: said.deltas.join(''), refusal: null, annotations: [] }
+  await sendJson(call, 200, {
+    ...frame,
+    object: 'chat.completion',
+    choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(said) }],
+    usage: chatUsage(after, behaviour),
+  })
+}
+
+/** Usage only when asked for: then as a last chunk without choices, and as null in those before. */
+function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedTokens): Generator<StreamEvent> {
+  const { behaviour, body } = call
+  const usageWanted = (body.stream_options as { include_usage?: unknown } | undefined)?.include_usage === true
+  const chunk = (fields: Record<string, unknown>) =>
+    JSON.stringify({
+      ...frame,
+      object: 'chat.completion.chunk',
+      ...(usageWanted ? { usage: null } : undefined),
+      ...fields,
+    })
+  const choice = (delta: Record<string, unknown>, finish_reason: string | null = null) =>
+    chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason }] })
+
+  const reasoningTokens = behaviour.reasoning ?? 0
+  const opening = choice({ role: 'assistant', content: '', refusal: null })
+  yield { type: undefined, data: opening, tokens: 0, reasoningTokens }
+  for (const delta of said.deltas) yield { type: undefined, data: choice({ content: delta }), tokens: 1 }
+  if (behaviour.ending === 'failed' || behaviour.ending === 'error') {
+    const error = {
+      message: 'The server had an error while processing your request.',
+      type: 'server_error',
+      code: null,
+    }
+    yield { type: undefined, data: JSON.stringify({ error }), tokens: 0, terminal: true }
+    return
+  }
+  yield { type: undefined, data: choice({}, finishReason(said)), tokens: 0 }
+  if (usageWanted) {
+    yield { type: undefined, data: chunk({ choices: [], usage: chatUsage(tokens, behaviour) }), tokens: 0 }
+  }
+  yield { type: undefined, data: '[DONE]', tokens: 0, terminal: true }
+}
+
+function finishReason({ cutShort }: Said): string {
+  return cutShort ? 'length' : 'stop'
+}

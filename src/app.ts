@@ -1,0 +1,87 @@
+import type { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { HTTPException } from 'hono/http-exception'
+import { apiKeyRoutes } from './api-keys/routes.ts'
+import type { Context } from './context.ts'
+import { AppError, toErrorBody } from './errors.ts'
+import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
+import { docsPage } from './http/docs-page.ts'
+import { newRoutes } from './http/openapi.ts'
+import { ratingRoutes } from './ratings/routes.ts'
+import { userRoutes } from './users/routes.ts'
+import { VERSION } from './version.ts'
+
+/** `client`: what applications call. `admin`: what administers an organization, and the documentation. */
+export type Surface = 'client' | 'admin'
+
+/** The control plane, as one function from Request to Response. */
+export function createApp(context: Context, surfaces: readonly Surface[]): Hono {
+  const routes = newRoutes()
+  routes.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    description: "An organization's token; for applications also a synthetic key.",
+  })
+  routes.use('*', async (c, next) => {
+    await next()
+    c.header('x-content-type-options', 'nosniff')
+    if (c.req.path.startsWith('/v1/')) c.header('cache-control', 'no-store')
+  })
+  routes.use('*', bodyLimit({ maxSize: BODY_BYTES_MAX, onError: tooLarge }))
+  routes.route('/', healthRoutes(context))
+  routes.use('/v1/*', async (c, next) => {
+    c.set('caller', await context.authenticator.authenticate(c.req.header('authorization')))
+    await next()
+  })
+  if (surfaces.includes('client')) routes.route('/', ratingRoutes(context))
+  if (surfaces.includes('admin')) {
+    routes.route('/', userRoutes(context))
+    routes.route('/', apiKeyRoutes(context))
+    const document = () =>
+      routes.getOpenAPI31Document({
+        openapi: '3.1.0',
+        info: { title: SERVICE_NAME, version: VERSION, description: DESCRIPTION },
+      })
+    routes.get('/openapi.json', (c) => c.json(document()))
+    routes.get('/docs', (c) => c.html(docsPage(document()), 200, DOCS_HEADERS))
+  }
+  routes.notFound((c) => {
+    const error = new AppError(
+      'not_found',
+      `There is nothing at ${c.req.method} ${c.req.path.slice(0, 128)}. See /docs.`,
+    )
+    return c.json(toErrorBody(error), 404)
+  })
+  routes.onError((error, c) => {
+    const known = toAppError(error)
+    if (!known) context.log.error({ err: error, path: c.req.path.slice(0, 128) }, 'a request failed unexpectedly')
+    const answer = known ?? new AppError('internal_error', 'Something went wrong in the proxy; its log says what.')
+    if (answer.status === 401) c.header('www-authenticate', 'Bearer')
+    if (answer.retryAfterSeconds !== undefined) c.header('retry-after', String(answer.retryAfterSeconds))
+    return c.json(toErrorBody(answer), answer.status as 400)
+  })
+  return routes as unknown as Hono
+}
+
+const BODY_BYTES_MAX = 256 * 1024
+
+const DESCRIPTION =
+  "Administers one organization: its users and API keys. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
+
+/** The page is one document without scripts. */
+const DOCS_HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+
+function tooLarge(): never {
+  throw new AppError('body_too_large', `The body is larger than the ${BODY_BYTES_MAX} bytes accepted here.`)
+}
+
+function toAppError(error: Error): AppError | undefined {
+  if (error instanceof AppError) return error
+  if (!(error instanceof HTTPException)) return undefined
+  // The framework's own refusals; their text could quote the body.
+  if (error.status === 413) return new AppError('body_too_large', 'The body is too large.')
+  return new AppError('invalid_json', 'The body is not valid JSON.')
+}

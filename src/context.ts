@@ -1,0 +1,133 @@
+import type pg from 'pg'
+import { parseIntoClientConfig } from 'pg-connection-string'
+import { type KeyRing, openKeyRing, type UpstreamKey } from './api-keys/key-ring.ts'
+import { openVault, type Vault } from './api-keys/vault.ts'
+import { type Authenticator, openAuthenticator } from './auth/authenticate.ts'
+import { type Config, decodeKey } from './config.ts'
+import { type Db, openDatabase } from './db/database.ts'
+import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
+import { listen } from './db/listen.ts'
+import { migrate } from './db/migrate.ts'
+import { OrganizationCache } from './db/organization-cache.ts'
+import type { ProbeUpstream } from './health/service.ts'
+import { type Logger, openLog } from './http/log.ts'
+import { loadSecrets } from './instance-secrets.ts'
+import { type Ledger, openLedger } from './ledger/ledger.ts'
+import { openPriceTable } from './ledger/pricing.ts'
+import { type Ownership, openOwnership } from './ownership/service.ts'
+import type { Secret } from './secret.ts'
+import { openUserDirectory } from './users/service.ts'
+
+/** What operators' commands and the server both hold. */
+export interface Foundation extends AsyncDisposable {
+  config: Config
+  log: Logger
+  db: Db
+  vault: Vault
+  jwtSecretKey: Secret
+  /** What an operator types to look into the database; undefined when it is not ours. */
+  psqlCommand: string | undefined
+}
+
+/** What a running server holds: opened in reading order, closed in reverse. */
+export interface Context extends Foundation {
+  keyRing: KeyRing
+  authenticator: Authenticator
+  ownership: Ownership
+  ledger: Ledger
+  probeUpstream: ProbeUpstream
+  isStopping: () => boolean
+}
+
+/** The database, at the schema of this version, and the secrets. */
+export async function openFoundation(config: Config, options: { shouldMigrate?: boolean } = {}): Promise<Foundation> {
+  await using stack = new AsyncDisposableStack()
+  const log = openLog(config.logLevel)
+  const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
+  const { connection, psqlCommand } = await connectionOf(config, stack, log)
+  const db = stack.use(
+    openDatabase(connection, config.databasePoolSize, (error) =>
+      log.warn({ err: error }, 'a database connection was lost'),
+    ),
+  )
+  if (options.shouldMigrate !== false) {
+    for (const { name } of await migrate(db)) log.info({ migration: name }, 'migration applied')
+  }
+  const vault = await openVault({ db }, decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0))
+  const owned = stack.move()
+  return { config, log, db, vault, jwtSecretKey, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** @param probeUpstream comes from the data plane, which nothing here may import. */
+export async function openContext(
+  config: Config,
+  plane: { probeUpstream: (key: UpstreamKey) => ReturnType<ProbeUpstream>; isStopping: () => boolean },
+): Promise<Context> {
+  await using stack = new AsyncDisposableStack()
+  const foundation = stack.use(await openFoundation(config))
+  const { db, log, vault, jwtSecretKey } = foundation
+  const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
+  stack.use(
+    listen(db.connection, IDENTITY_CHANNEL, {
+      onNotify: (organizationId) => cache.invalidate(organizationId),
+      onUp: () => cache.listening(),
+      onDown: () => {
+        cache.deaf()
+        log.warn(
+          'the connection that hears of revoked keys was lost: cached identities are read again until it is back',
+        )
+      },
+    }),
+  )
+  const keyRing = openKeyRing({ db, vault, cache })
+  const users = openUserDirectory({ db, cache, newUsersPerMinuteMax: config.newUsersPerMinuteMax })
+  const acceptLegacyTokens = config.legacyTokens === 'accept'
+  const authenticator = openAuthenticator({ db, cache, jwtSecretKey, acceptLegacyTokens, keyRing, users })
+  const onFault = (error: Error, pendingCount: number) =>
+    log.warn({ err: error, pending: pendingCount }, 'the database did not take a batch; it is sent again')
+  const closeTimeoutMs = CLOSE_TIMEOUT_MS
+  const ownership = stack.use(
+    openOwnership({
+      db,
+      onFault,
+      closeTimeoutMs,
+      onRefused: (objectId, error) => log.error({ object_id: objectId, err: error }, 'an ownership record was refused'),
+    }),
+  )
+  const ledger = stack.use(
+    openLedger({
+      db,
+      prices: openPriceTable(),
+      onFault,
+      closeTimeoutMs,
+      onRefused: (attemptId, error) => log.error({ attempt_id: attemptId, err: error }, 'an attempt was refused'),
+    }),
+  )
+  const owned = stack.move()
+  return {
+    ...foundation,
+    ...plane,
+    keyRing,
+    authenticator,
+    ownership,
+    ledger,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+const IDENTITY_CHANNEL = 'openai_proxy_identity'
+const CLOSE_TIMEOUT_MS = 30_000
+
+async function connectionOf(
+  config: Config,
+  stack: AsyncDisposableStack,
+  log: Logger,
+): Promise<{ connection: pg.ClientConfig; psqlCommand: string | undefined }> {
+  if (config.databaseUrl) {
+    return { connection: parseIntoClientConfig(config.databaseUrl.reveal()), psqlCommand: undefined }
+  }
+  const embedded = stack.use(
+    await openEmbeddedDatabase({ dataDirectory: config.dataDirectory, log: (message) => log.info(message) }),
+  )
+  return { connection: embedded.connection, psqlCommand: embedded.psqlCommand }
+}

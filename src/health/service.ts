@@ -1,0 +1,52 @@
+import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
+import type { Db } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+
+/** In the words of the earlier system. */
+export interface UpstreamHealth {
+  status: 'healthy' | 'degraded'
+  message: string
+  openaiStatus: 'operational' | 'error' | 'unknown'
+}
+
+/** Asks OpenAI something that costs nothing. */
+export type ProbeUpstream = (key: UpstreamKey) => Promise<'answers' | 'refuses_key' | 'unreachable'>
+
+/** Whether a key resolves for this caller and OpenAI answers to it; spends no tokens. */
+export async function checkUpstream(
+  { keyRing, probeUpstream }: { keyRing: KeyRing; probeUpstream: ProbeUpstream },
+  caller: { organizationId: string; userId: string | null; apiKeyId: string | undefined },
+): Promise<UpstreamHealth> {
+  let key: UpstreamKey
+  try {
+    key = await keyRing.choose(caller.organizationId, caller.userId, caller.apiKeyId, undefined)
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'no_api_key') throw error
+    return { status: 'degraded', message: error.message, openaiStatus: 'unknown' }
+  }
+  const found = await probeUpstream(key)
+  if (found === 'answers')
+    return { status: 'healthy', message: 'OpenAI answers to the key in use.', openaiStatus: 'operational' }
+  const message =
+    found === 'refuses_key'
+      ? 'OpenAI refuses the OpenAI key behind this API key.'
+      : 'OpenAI cannot be reached, or is in trouble.'
+  return { status: 'degraded', message, openaiStatus: 'error' }
+}
+
+/** Whether this process can take requests: it is not stopping, and the database answers. */
+export async function checkReady({
+  db,
+  isStopping,
+}: {
+  db: Db
+  isStopping: () => boolean
+}): Promise<'ready' | 'stopping' | 'no_database'> {
+  if (isStopping()) return 'stopping'
+  try {
+    await db.forOperator(async () => {})
+    return 'ready'
+  } catch {
+    return 'no_database'
+  }
+}

@@ -1,0 +1,61 @@
+import { OpenAPIHono, z } from '@hono/zod-openapi'
+import type { Caller } from '../auth/caller.ts'
+import { AppError } from '../errors.ts'
+
+/** What middleware leaves for the routes. */
+export interface RouteEnv {
+  Variables: { caller: Caller }
+}
+
+export type Routes = OpenAPIHono<RouteEnv>
+
+/** An empty set of routes whose schemas refuse bad input with a sentence instead of a list of issues. */
+export function newRoutes(): Routes {
+  return new OpenAPIHono<RouteEnv>({
+    defaultHook: (result) => {
+      if (result.success) return
+      const issue = result.error.issues[0]
+      const param = issue?.path.join('.') ?? ''
+      const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.join(', ') : undefined
+      const message = unknown
+        ? `Unknown field: ${unknown}.`
+        : `${param === '' ? 'The request' : `"${param}"`}: ${issue?.message}.`
+      throw new AppError('invalid_request', message, { param: unknown ?? param })
+    },
+  })
+}
+
+const errorSchema = z
+  .object({
+    error: z.object({
+      message: z.string(),
+      type: z.string(),
+      param: z.string().nullable(),
+      code: z.string(),
+    }),
+    detail: z.string().openapi({ description: 'The message again, for clients of the earlier system.' }),
+  })
+  .openapi('Error')
+
+export function json<T extends z.ZodType>(description: string, schema: T) {
+  return { description, content: { 'application/json': { schema } } }
+}
+
+/** The errors any authenticated route can answer with. */
+export const errorResponses = {
+  400: json('The request is not valid.', errorSchema),
+  401: json('The credentials are missing or not valid.', errorSchema),
+  403: json('The credential may not do this.', errorSchema),
+  404: json('There is no such thing in this organization.', errorSchema),
+  503: json('The database is not available.', errorSchema),
+}
+
+export const security = [{ bearer: [] }]
+
+export const pageQuery = {
+  limit: z.coerce.number().int().min(1).max(1000).default(1000).openapi({ description: 'How many at most.' }),
+  offset: z.coerce.number().int().min(0).max(1_000_000).default(0).openapi({ description: 'How many to skip.' }),
+}
+
+/** ISO 8601 with zone. */
+export const timestamp = z.string().openapi({ format: 'date-time' })

@@ -1,0 +1,32 @@
+import { type Caller, requireScope } from '../auth/caller.ts'
+import type { Db } from '../db/database.ts'
+import type { Ledger } from './ledger.ts'
+import { findAttempt, listAttempts } from './store.ts'
+
+/**
+ * The request that an id names, by request id or by response id.
+ * What was settled a moment ago may still be on its way to the database: a miss waits for that once, whatever the id.
+ */
+export async function findRequest(
+  { db, ledger }: { db: Db; ledger: Ledger },
+  organizationId: string,
+  id: string,
+): Promise<{ requestId: string; responseId: string | null } | undefined> {
+  const find = () => db.forOrganization(organizationId, (tx) => findAttempt(tx, organizationId, id))
+  let row = await find()
+  if (!row) {
+    await ledger.flush(AbortSignal.timeout(FLUSH_TIMEOUT_MS)).catch(() => {})
+    row = await find()
+  }
+  return row && { requestId: row.request_id, responseId: row.response_id }
+}
+
+export type RecordedRequest = Awaited<ReturnType<typeof listAttempts>>[number]
+
+/** The newest requests of an organization. */
+export async function listRequests({ db }: { db: Db }, caller: Caller, limit: number): Promise<RecordedRequest[]> {
+  requireScope(caller, 'org:admin')
+  return db.forOrganization(caller.organizationId, (tx) => listAttempts(tx, caller.organizationId, limit))
+}
+
+const FLUSH_TIMEOUT_MS = 1000

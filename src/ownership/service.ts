@@ -1,0 +1,102 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openBatchWriter } from '../db/batch-writer.ts'
+import type { Db } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import { findOwnedObject, insertOwnedObjects, type OwnedObjectRow } from './store.ts'
+
+/** An object at OpenAI, and who made it through this proxy with which key. */
+export interface OwnedObject {
+  organizationId: string
+  userId: string | null
+  apiKeyId: string
+  objectId: string
+  kind: 'response' | 'conversation'
+}
+
+/**
+ * Which organization and user made which object at OpenAI. Several organizations may share one OpenAI project, so OpenAI's own
+ * check does not separate them: an id that is not theirs here is one that does not exist.
+ */
+export interface Ownership {
+  /** Recorded at once in this process, and in the database within a tenth of a second. */
+  record(object: OwnedObject): void
+  /**
+   * The object, if this user of this organization made it.
+   * @throws {AppError} `not_found`, the same for foreign and unknown ids.
+   */
+  require(organizationId: string, userId: string | null, objectId: string, param: string): Promise<OwnedObject>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export function openOwnership(deps: {
+  db: Db
+  onFault: (error: Error, pendingCount: number) => void
+  onRefused: (objectId: string, error: Error) => void
+  closeTimeoutMs: number
+}): Ownership {
+  const recent = new Map<string, OwnedObject>()
+  const writer = openBatchWriter<OwnedObjectRow>({
+    write: (rows) => deps.db.forOperator((tx) => insertOwnedObjects(tx, rows)),
+    intervalMs: PUSH_INTERVAL_MS,
+    batchMax: 500,
+    pendingMax: Number.POSITIVE_INFINITY,
+    closeTimeoutMs: deps.closeTimeoutMs,
+    onFault: deps.onFault,
+    onRefused: (row, error) => deps.onRefused(row.object_id, error),
+  })
+
+  async function find(organizationId: string, objectId: string): Promise<OwnedObject | undefined> {
+    const row = await deps.db.forOrganization(organizationId, (tx) => findOwnedObject(tx, organizationId, objectId))
+    if (!row) return undefined
+    const kind = row.kind as OwnedObject['kind']
+    return { organizationId, userId: row.user_id, apiKeyId: row.api_key_id, objectId, kind }
+  }
+
+  return {
+    record(object) {
+      if (object.objectId.length > OBJECT_ID_MAX) return
+      remember(recent, object)
+      writer.add({
+        organization_id: object.organizationId,
+        object_id: object.objectId,
+        kind: object.kind,
+        user_id: object.userId,
+        api_key_id: object.apiKeyId,
+      })
+    },
+    async require(organizationId, userId, objectId, param) {
+      if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
+      let object = recent.get(keyOf(organizationId, objectId)) ?? (await find(organizationId, objectId))
+      if (!object) {
+        // Another replica may have made it less than one push ago; foreign and unknown ids wait just as long.
+        await sleep(PUSH_INTERVAL_MS * 3)
+        object = await find(organizationId, objectId)
+      }
+      if (!object || object.userId !== userId) throw notFound(param)
+      return object
+    },
+    [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
+  }
+}
+
+const PUSH_INTERVAL_MS = 50
+const RECENT_MAX = 20_000
+const OBJECT_ID_MAX = 255
+
+function keyOf(organizationId: string, objectId: string): string {
+  return `${organizationId}:${objectId}`
+}
+
+function remember(recent: Map<string, OwnedObject>, object: OwnedObject): void {
+  const key = keyOf(object.organizationId, object.objectId)
+  if (recent.has(key)) return
+  recent.set(key, object)
+  if (recent.size > RECENT_MAX) {
+    const oldest = recent.keys().next().value
+    if (oldest !== undefined) recent.delete(oldest)
+  }
+}
+
+function notFound(param: string): AppError {
+  return new AppError('not_found', `"${param}" names nothing that this organization's user made.`, { param })
+}

@@ -1,0 +1,172 @@
+import type { Ending, SettledUsage } from '../ledger/ledger.ts'
+import { JsonFields } from './json-fields.ts'
+import { type SseEvent, SseWatcher } from './sse.ts'
+
+/** How an answer of the Responses API ended, read in passing. */
+export interface AnswerEnd {
+  ending: Ending
+  errorCode: string | null
+  modelUsed: string | null
+  serviceTier: string | null
+  usage: SettledUsage
+}
+
+/** Reads what accounting needs out of an answer's bytes as they go by. */
+export interface AnswerWatcher {
+  push(chunk: Buffer): void
+  readonly responseId: string | null
+  /** Set as soon as the end of the answer has been seen, which can be before the end of its bytes. */
+  readonly end: AnswerEnd | undefined
+  /** The model and tier seen so far, for an answer that is cut. */
+  readonly modelUsed: string | null
+  readonly serviceTier: string | null
+  /** Bytes of text that OpenAI has produced so far, as far as they can be seen. */
+  readonly outputBytes: number
+  /** Whether an event of our own can be put in here; its number would be `eventCount`. */
+  readonly isBetweenEvents: boolean
+  readonly eventCount: number
+}
+
+export function watchAnswer(contentType: string): AnswerWatcher {
+  return contentType.startsWith('text/event-stream') ? new StreamWatcher() : new JsonWatcher()
+}
+
+const RESPONSE_FIELDS = [
+  'id',
+  'status',
+  'model',
+  'service_tier',
+  'usage',
+  'tool_usage',
+  'error',
+  'incomplete_details',
+] as const
+
+const LIFECYCLE = new Set([
+  'response.created',
+  'response.queued',
+  'response.in_progress',
+  'response.completed',
+  'response.incomplete',
+  'response.failed',
+])
+const TERMINAL = new Set(['response.completed', 'response.incomplete', 'response.failed'])
+
+class StreamWatcher implements AnswerWatcher {
+  responseId: string | null = null
+  end: AnswerEnd | undefined
+  modelUsed: string | null = null
+  serviceTier: string | null = null
+  readonly #sse = new SseWatcher(
+    { fields: ['type', 'code', ...RESPONSE_FIELDS.map((field) => `response.${field}`)], descend: ['response'] },
+    (event) => this.#onEvent(event),
+  )
+
+  push(chunk: Buffer): void {
+    this.#sse.push(chunk)
+  }
+
+  get outputBytes(): number {
+    return this.#sse.deltaBytes
+  }
+
+  get isBetweenEvents(): boolean {
+    return this.#sse.isBetweenEvents
+  }
+
+  get eventCount(): number {
+    return this.#sse.eventCount
+  }
+
+  #onEvent({ type, json }: SseEvent): void {
+    if (this.end) return
+    if (type === 'error') {
+      this.end = {
+        ending: 'failed',
+        errorCode: textOf(json.value('code')) ?? 'stream_error',
+        modelUsed: this.modelUsed,
+        serviceTier: this.serviceTier,
+        usage: { source: 'unknown' },
+      }
+      return
+    }
+    if (!LIFECYCLE.has(type)) return
+    this.responseId ??= textOf(json.value('response.id'))
+    this.modelUsed = textOf(json.value('response.model')) ?? this.modelUsed
+    this.serviceTier = textOf(json.value('response.service_tier')) ?? this.serviceTier
+    if (TERMINAL.has(type)) this.end = readEnd(json, 'response.')
+  }
+}
+
+class JsonWatcher implements AnswerWatcher {
+  readonly isBetweenEvents = false
+  readonly eventCount = 0
+  readonly #json = new JsonFields({ wanted: RESPONSE_FIELDS })
+  #bytes = 0
+  #end: AnswerEnd | undefined
+
+  push(chunk: Buffer): void {
+    this.#bytes += chunk.length
+    this.#json.push(chunk)
+    if (this.#json.isComplete) this.#end ??= readEnd(this.#json, '')
+  }
+
+  get end(): AnswerEnd | undefined {
+    return this.#end
+  }
+
+  get responseId(): string | null {
+    return textOf(this.#json.value('id'))
+  }
+
+  get modelUsed(): string | null {
+    return textOf(this.#json.value('model'))
+  }
+
+  get serviceTier(): string | null {
+    return textOf(this.#json.value('service_tier'))
+  }
+
+  get outputBytes(): number {
+    return this.#bytes
+  }
+}
+
+function readEnd(json: JsonFields, prefix: '' | 'response.'): AnswerEnd {
+  const error = json.value(`${prefix}error`)
+  const usage = json.value(`${prefix}usage`)
+  return {
+    ending: endingOf(textOf(json.value(`${prefix}status`)), isRecord(error)),
+    errorCode: errorCodeOf(error, json.value(`${prefix}incomplete_details`)),
+    modelUsed: textOf(json.value(`${prefix}model`)),
+    serviceTier: textOf(json.value(`${prefix}service_tier`)),
+    usage: isRecord(usage)
+      ? { source: 'reported', raw: usage, webSearchCalls: webSearchCalls(json.value(`${prefix}tool_usage`)) }
+      : { source: 'unknown' },
+  }
+}
+
+function endingOf(status: string | null, hasError: boolean): Ending {
+  if (status === 'incomplete' || status === 'failed' || status === 'cancelled') return status
+  return hasError ? 'failed' : 'completed'
+}
+
+function errorCodeOf(error: unknown, incompleteDetails: unknown): string | null {
+  if (isRecord(error)) return textOf(error.code) ?? textOf(error.type) ?? 'failed'
+  return isRecord(incompleteDetails) ? textOf(incompleteDetails.reason) : null
+}
+
+/** `tool_usage.web_search.num_requests`: the searches that are billed. */
+function webSearchCalls(toolUsage: unknown): number {
+  const webSearch = isRecord(toolUsage) ? toolUsage.web_search : undefined
+  const calls = isRecord(webSearch) ? webSearch.num_requests : undefined
+  return Number.isSafeInteger(calls) && (calls as number) > 0 ? (calls as number) : 0
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,247 @@
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { AppError, toErrorBody } from '../errors.ts'
+import type { Attempt, Ending, SettledUsage } from '../ledger/ledger.ts'
+import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import { clientHeaders } from './headers.ts'
+import { upstreamFault } from './upstream.ts'
+
+/** What an exchange needs to know and whom it tells. */
+export interface ExchangeOptions {
+  response: ServerResponse
+  attempt: Attempt
+  requestBytes: number
+  modelRequested: string | null
+  totalTimeoutMs: number
+  /** A response id is about to reach the client: whose it is must be on record first. */
+  onResponseId(id: string): void
+  /** Answers with our own error; the head has not been sent. */
+  refuse(error: AppError): void
+  /** Called once, when nothing more will be read or written. */
+  onClose(): void
+}
+
+/**
+ * One call upstream and its answer on the way to the client: the hot path. Each piece is watched, then written, with the client's
+ * pace holding back OpenAI's. However it ends, the attempt is settled once and the client sees how.
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly #options: ExchangeOptions
+  readonly #response: ServerResponse
+  readonly #startedAt = performance.now()
+  readonly #totalTimer: NodeJS.Timeout
+  #controller: Dispatcher.DispatchController | undefined
+  #writeTimer: NodeJS.Timeout | undefined
+  #watcher: AnswerWatcher | undefined
+  #httpStatus: number | null = null
+  #upstreamRequestId: string | null = null
+  #firstByteMs: number | null = null
+  #isResponseIdKnown = false
+  /** Whether the request may have reached OpenAI. */
+  #isSent = false
+  /** Why we ended it ourselves, if we did. */
+  #abortedFor: 'client' | 'slow_client' | AppError | undefined
+  /** The upstream's answer is not for the client: its body is thrown away. */
+  #isDiscarding = false
+  #isStream = false
+  #isClosed = false
+
+  constructor(options: ExchangeOptions) {
+    this.#options = options
+    this.#response = options.response
+    this.#totalTimer = setTimeout(() => {
+      this.#abort(new AppError('upstream_timeout', 'The whole call took longer than allowed (OPENAI_TOTAL_TIMEOUT).'))
+    }, options.totalTimeoutMs)
+    this.#response.on('drain', this.#onDrain)
+    this.#response.on('close', this.#onClientClose)
+    this.#response.on('error', this.#onClientClose)
+  }
+
+  /** Ends the exchange from outside, as at a shutdown whose deadline has passed. */
+  cut(error: AppError): void {
+    this.#abort(error)
+  }
+
+  /** The call could not be made at all. */
+  failToStart(error: AppError): void {
+    this.#fail(error)
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#abortedFor) controller.abort(new Error('aborted before the call'))
+    else this.#isSent = true
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    if (status < 200) return
+    this.#httpStatus = status
+    this.#firstByteMs = Math.round(performance.now() - this.#startedAt)
+    this.#upstreamRequestId = headerText(headers['x-request-id'])
+    const refusal = refusalFor(status)
+    if (refusal) {
+      this.#isDiscarding = true
+      this.#settle('upstream_error', refusal.code, { source: 'none' })
+      this.#options.refuse(refusal)
+      return
+    }
+    const contentType = headerText(headers['content-type']) ?? ''
+    this.#isStream = contentType.startsWith('text/event-stream')
+    this.#watcher = watchAnswer(contentType)
+    this.#response.writeHead(status, clientHeaders(headers))
+    if (this.#isStream) this.#response.flushHeaders()
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#isDiscarding || this.#abortedFor || !this.#watcher) return
+    // Watched first: whoever sees the end of an answer finds it recorded.
+    this.#watcher.push(chunk)
+    this.#recordResponseId()
+    if (this.#watcher.end) this.#settleAnswer()
+    if (!this.#response.write(chunk)) {
+      controller.pause()
+      this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
+    }
+  }
+
+  onResponseEnd(): void {
+    if (this.#isDiscarding) return this.#close()
+    if (this.#isStreamBroken()) {
+      this.#fail(new AppError('upstream_unreachable', 'OpenAI ended its answer before it was complete.'))
+      return
+    }
+    this.#settleAnswer()
+    this.#response.end()
+    this.#close()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#isClosed || this.#isDiscarding) return this.#close()
+    if (this.#abortedFor === 'client' || this.#abortedFor === 'slow_client') {
+      this.#settle('client_closed', this.#abortedFor === 'client' ? null : 'client_too_slow', this.#estimate())
+      this.#response.destroy()
+      this.#close()
+      return
+    }
+    this.#fail(this.#abortedFor ?? upstreamFault(error))
+  }
+
+  /** The client is told in whatever way is still honest: a status, an error event between two events, or a broken connection. */
+  #fail(error: AppError): void {
+    this.#settle('upstream_error', error.code, this.#estimate())
+    if (!this.#response.headersSent) {
+      this.#options.refuse(error)
+    } else if (this.#watcher?.isBetweenEvents) {
+      this.#response.end(errorEvent(error, this.#watcher.eventCount))
+    } else {
+      this.#response.destroy()
+    }
+    this.#close()
+  }
+
+  #recordResponseId(): void {
+    const id = this.#isResponseIdKnown ? null : (this.#watcher?.responseId ?? null)
+    if (id === null) return
+    this.#isResponseIdKnown = true
+    this.#options.onResponseId(id)
+  }
+
+  #settleAnswer(): void {
+    const status = this.#httpStatus ?? 0
+    const end = this.#watcher?.end
+    if (status >= 400) {
+      this.#settle(status >= 500 ? 'upstream_error' : 'failed', end?.errorCode ?? `http_${status}`, { source: 'none' })
+    } else if (end) {
+      this.#settle(end.ending, end.errorCode, end.usage)
+    } else {
+      this.#settle('completed', 'unreadable_answer', { source: 'unknown' })
+    }
+  }
+
+  #settle(ending: Ending, errorCode: string | null, usage: SettledUsage): void {
+    const watcher = this.#watcher
+    this.#options.attempt.settle({
+      ending,
+      errorCode,
+      usage,
+      httpStatus: this.#httpStatus,
+      responseId: watcher?.responseId ?? null,
+      upstreamRequestId: this.#upstreamRequestId,
+      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested,
+      serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
+      firstByteMs: this.#firstByteMs,
+    })
+  }
+
+  /**
+   * What a call that was cut has probably used: its text at four bytes to a token, which is English's usual rate. What never left
+   * for OpenAI has used nothing.
+   */
+  #estimate(): SettledUsage {
+    if (!this.#isSent) return { source: 'none' }
+    return {
+      source: 'estimated',
+      inputTokens: Math.ceil(this.#options.requestBytes / BYTES_PER_TOKEN),
+      outputTokens: Math.ceil((this.#watcher?.outputBytes ?? 0) / BYTES_PER_TOKEN),
+    }
+  }
+
+  /** A stream that OpenAI ended without saying how it ended: passing that on would look like an answer. */
+  #isStreamBroken(): boolean {
+    return this.#isStream && this.#httpStatus === 200 && this.#watcher?.end === undefined
+  }
+
+  #onDrain = (): void => {
+    clearTimeout(this.#writeTimer)
+    this.#controller?.resume()
+  }
+
+  #onClientClose = (): void => {
+    if (!this.#isClosed) this.#abort('client')
+  }
+
+  #abort(reason: 'client' | 'slow_client' | AppError): void {
+    if (this.#isClosed || this.#abortedFor) return
+    this.#abortedFor = reason
+    // Without a controller the call still waits for a connection; it is aborted as soon as it gets one.
+    this.#controller?.abort(new Error('aborted'))
+  }
+
+  #close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    clearTimeout(this.#totalTimer)
+    clearTimeout(this.#writeTimer)
+    this.#response.off('drain', this.#onDrain)
+    this.#response.off('close', this.#onClientClose)
+    this.#options.onClose()
+  }
+}
+
+/** A client that takes nothing for this long is taken for gone. */
+const WRITE_IDLE_MS = 60_000
+const BYTES_PER_TOKEN = 4
+
+/** Answers of OpenAI's that are about the proxy's own business with it, not about the caller's request. */
+function refusalFor(status: number): AppError | undefined {
+  if (status === 401) {
+    return new AppError(
+      'upstream_unauthorized',
+      'OpenAI refused the OpenAI key behind this API key. Ask an administrator to replace it.',
+    )
+  }
+  if (status >= 300 && status < 400) {
+    return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
+  }
+  return undefined
+}
+
+function headerText(value: string | string[] | undefined): string | null {
+  return (Array.isArray(value) ? value[0] : value) ?? null
+}
+
+/** OpenAI's own form of an error within a stream, so that its SDKs raise it. */
+function errorEvent(error: AppError, sequenceNumber: number): string {
+  const { code, message, param } = toErrorBody(error).error
+  return `event: error\ndata: ${JSON.stringify({ type: 'error', code, message, param, sequence_number: sequenceNumber })}\n\n`
+}

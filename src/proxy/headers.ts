@@ -1,0 +1,71 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
+/** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
+export function upstreamHeaders(rawHeaders: readonly string[], upstreamKey: string, bodyBytes: number): string[] {
+  const headers = [
+    'authorization',
+    `Bearer ${upstreamKey}`,
+    'content-type',
+    'application/json',
+    'content-length',
+    String(bodyBytes),
+    // Compressed answers could not be read in passing.
+    'accept-encoding',
+    'identity',
+  ]
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = (rawHeaders[at] as string).toLowerCase()
+    if (isForwarded(name)) headers.push(name, rawHeaders[at + 1] as string)
+  }
+  return headers
+}
+
+/** What comes back to the client, by allow-list; framing is Node's own. */
+export function clientHeaders(headers: IncomingHttpHeaders): string[] {
+  const kept: string[] = []
+  for (const name in headers) {
+    if (!isReturned(name)) continue
+    const value = headers[name]
+    if (typeof value === 'string') kept.push(name, value)
+    else if (Array.isArray(value)) for (const one of value) kept.push(name, one)
+  }
+  return kept
+}
+
+const FORWARDED = new Set([
+  'accept',
+  'accept-language',
+  'openai-beta',
+  'user-agent',
+  'x-client-request-id',
+  'idempotency-key',
+  'traceparent',
+  'tracestate',
+  // Codex and the Agents SDK.
+  'originator',
+  'session-id',
+  'thread-id',
+  'version',
+])
+
+function isForwarded(name: string): boolean {
+  return FORWARDED.has(name) || name.startsWith('x-stainless-') || name.startsWith('x-codex-')
+}
+
+const RETURNED = new Set([
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'content-disposition',
+  'cache-control',
+  'retry-after',
+  'retry-after-ms',
+  'x-should-retry',
+  'openai-processing-ms',
+  'openai-version',
+  'openai-model',
+])
+
+function isReturned(name: string): boolean {
+  return RETURNED.has(name) || name.startsWith('x-ratelimit-')
+}

@@ -1,0 +1,154 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { KeyRing } from '../api-keys/key-ring.ts'
+import type { Authenticator, Credential, Identity } from '../auth/authenticate.ts'
+import { requireScope } from '../auth/caller.ts'
+import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
+import type { IdentityHeaders } from '../http/identity-headers.ts'
+import { newSessionId } from '../ids.ts'
+import type { Ledger } from '../ledger/ledger.ts'
+import type { OwnedObject, Ownership } from '../ownership/service.ts'
+import type { Endpoint } from './endpoints.ts'
+import { Exchange } from './exchange.ts'
+import { upstreamHeaders } from './headers.ts'
+import { bodyTooLarge, type Payload, readPayload } from './payload.ts'
+import { type Upstream, upstreamFault } from './upstream.ts'
+
+/** The data plane: requests to OpenAI's endpoints, on their way there and back. */
+export interface Relay {
+  handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall): Promise<void>
+  readonly inFlightCount: number
+  /** Ends what is still under way, visibly. */
+  cutAll(error: AppError): void
+}
+
+export interface RelayCall {
+  requestId: string
+  headers: IdentityHeaders
+  /** Answers with an error of the proxy's own. */
+  refuse(error: AppError): void
+}
+
+export interface RelayDeps {
+  config: Pick<Config, 'requestBodyBytesMax' | 'concurrentRequestsMax' | 'openaiTotalTimeoutMs'>
+  authenticator: Authenticator
+  keyRing: KeyRing
+  ownership: Ownership
+  ledger: Ledger
+  upstream: Upstream
+}
+
+export function createRelay(deps: RelayDeps): Relay {
+  const { config, authenticator, keyRing, ownership, ledger, upstream } = deps
+  const exchanges = new Set<Exchange>()
+  let admittedCount = 0
+
+  /** One request, as a story: admit, identify, read, resolve, open the attempt, call. The exchange does the rest. */
+  async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
+    if (admittedCount >= config.concurrentRequestsMax) throw overloaded()
+    admittedCount += 1
+    response.once('close', () => {
+      admittedCount -= 1
+    })
+    const { headers } = call
+    const sessionId = headers.sessionId ?? newSessionId()
+    response.setHeader('x-session-id', sessionId)
+    const credential: Credential = await authenticator.authenticate(headers.authorization)
+    requireScope(credential, 'inference')
+    const identity = await authenticator.identify(credential, headers.userId)
+
+    refuseBodyByHeaders(request, config.requestBodyBytesMax)
+    const payload = await readPayload(request, config.requestBodyBytesMax)
+    const origin = await resolveReferences(identity, payload)
+    const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
+    if (response.destroyed) return
+
+    const attempt = ledger.open({
+      requestId: call.requestId,
+      organizationId: identity.organizationId,
+      userId: identity.userId,
+      apiKeyId: key.apiKeyId,
+      sessionId,
+      endpoint: endpoint.name,
+      modelRequested: payload.model,
+      isStream: payload.isStream,
+    })
+    const { organizationId, userId } = identity
+    const exchange = new Exchange({
+      response,
+      attempt,
+      requestBytes: payload.bytes.length,
+      modelRequested: payload.model,
+      totalTimeoutMs: config.openaiTotalTimeoutMs,
+      onResponseId: (objectId) =>
+        ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),
+      refuse: call.refuse,
+      onClose: () => exchanges.delete(exchange),
+    })
+    exchanges.add(exchange)
+    const upstreamCall = {
+      method: endpoint.method,
+      path: endpoint.upstreamPath,
+      headers: upstreamHeaders(request.rawHeaders, key.secret.reveal(), payload.bytes.length),
+      body: payload.bytes,
+    }
+    try {
+      upstream.dispatch(upstreamCall, key.baseUrl, exchange)
+    } catch (error) {
+      exchange.failToStart(error instanceof AppError ? error : upstreamFault(error as Error))
+    }
+  }
+
+  /** Every id the body refers to must be the caller's own; the first tells which key its project belongs to. */
+  async function resolveReferences(identity: Identity, payload: Payload): Promise<OwnedObject | undefined> {
+    const { organizationId, userId } = identity
+    const references: [string | undefined, string][] = [
+      [payload.previousResponseId, 'previous_response_id'],
+      [payload.conversationId, 'conversation'],
+    ]
+    const found: OwnedObject[] = []
+    for (const [id, param] of references) {
+      if (id !== undefined) found.push(await ownership.require(organizationId, userId, id, param))
+    }
+    return found[0]
+  }
+
+  return {
+    async handle(request, response, endpoint, call) {
+      try {
+        await handle(request, response, endpoint, call)
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error
+        call.refuse(error)
+      }
+    },
+    get inFlightCount() {
+      return exchanges.size
+    },
+    cutAll(error) {
+      for (const exchange of exchanges) exchange.cut(error)
+    },
+  }
+}
+
+function overloaded(): AppError {
+  return new AppError('overloaded', 'The proxy has as many requests under way as it takes; try again shortly.', {
+    retryAfterSeconds: 1,
+  })
+}
+
+/** What the headers already say is refused before the body is read. */
+function refuseBodyByHeaders(request: IncomingMessage, bytesMax: number): void {
+  const { 'content-type': contentType, 'content-encoding': encoding, 'content-length': length } = request.headers
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    throw new AppError('unsupported_media_type', 'Compressed request bodies are not accepted: send it as it is.', {
+      param: 'content-encoding',
+    })
+  }
+  if (!/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType ?? '')) {
+    throw new AppError('unsupported_media_type', 'The body must be JSON: send "Content-Type: application/json".', {
+      param: 'content-type',
+    })
+  }
+  if (Number(length) > bytesMax) throw bodyTooLarge(bytesMax)
+}

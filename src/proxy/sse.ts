@@ -1,0 +1,161 @@
+import { JsonFields } from './json-fields.ts'
+
+/** An event that carried more than text: its type, and the fields that were asked for. */
+export interface SseEvent {
+  type: string
+  json: JsonFields
+}
+
+/**
+ * Watches server-sent events go by (WHATWG HTML, section 9.2) at whatever pieces they come in, without holding them.
+ * Deltas are most of a stream and never carry usage: with an `event:` line they are counted and skipped unparsed.
+ */
+export class SseWatcher {
+  /** Bytes of JSON in delta events: what an estimate goes by when a stream is cut. */
+  deltaBytes = 0
+  deltaCount = 0
+  eventCount = 0
+  readonly #options: { fields: Iterable<string>; descend: Iterable<string> }
+  readonly #onEvent: (event: SseEvent) => void
+
+  #line: Line = 'start'
+  #head = ''
+  #name = ''
+  #eventType = ''
+  #json: JsonFields | undefined
+  #hasData = false
+  #dataLines = 0
+  #dataBytes = 0
+  #isFirstLine = true
+  /** A CR ended the last line: an LF right behind it belongs to it. */
+  #afterCr = false
+
+  constructor(options: { fields: Iterable<string>; descend: Iterable<string> }, onEvent: (event: SseEvent) => void) {
+    this.#options = options
+    this.#onEvent = onEvent
+  }
+
+  /** True between two events: here, and only here, an event of our own can be put in. */
+  get isBetweenEvents(): boolean {
+    return this.#line === 'start' && this.#head === '' && !this.#hasData && this.#eventType === ''
+  }
+
+  push(chunk: Buffer): void {
+    let at = 0
+    if (this.#afterCr && chunk.length > 0) {
+      if (chunk[0] === LF) at = 1
+      this.#afterCr = false
+    }
+    let cr = chunk.indexOf(CR, at)
+    while (at < chunk.length) {
+      const lf = chunk.indexOf(LF, at)
+      if (cr !== -1 && cr < at) cr = chunk.indexOf(CR, at)
+      const end = cr !== -1 && (lf === -1 || cr < lf) ? cr : lf
+      if (end === -1) {
+        this.#linePiece(chunk.subarray(at))
+        return
+      }
+      this.#linePiece(chunk.subarray(at, end))
+      this.#endLine()
+      at = end + 1
+      if (end !== cr) continue
+      if (at === chunk.length) this.#afterCr = true
+      else if (chunk[at] === LF) at += 1
+    }
+  }
+
+  #linePiece(piece: Buffer): void {
+    let rest = piece
+    if (this.#line === 'start') {
+      if (rest.length === 0) return
+      rest = this.#readHead(rest)
+    }
+    if (this.#line === 'event') {
+      if (this.#name.length < NAME_MAX) this.#name += rest.toString('latin1', 0, NAME_MAX)
+    } else if (this.#line === 'data') {
+      this.#data(rest)
+    }
+  }
+
+  /** Reads the field's name; what follows its colon is returned. */
+  #readHead(piece: Buffer): Buffer {
+    const colon = piece.indexOf(COLON)
+    if (colon === -1 || colon > HEAD_MAX) {
+      this.#head += piece.toString('latin1', 0, HEAD_MAX)
+      if (this.#head.length > HEAD_MAX) this.#line = 'other'
+      return EMPTY
+    }
+    const head = this.#stripBom(this.#head + piece.toString('latin1', 0, colon))
+    this.#head = ''
+    this.#line = head === 'data' ? 'data' : head === 'event' ? 'event' : 'other'
+    if (this.#line === 'data') this.#startData()
+    return piece.subarray(colon + 1)
+  }
+
+  #startData(): void {
+    this.#hasData = true
+    this.#dataLines += 1
+    const type = this.#eventType
+    if (this.#dataLines === 1) {
+      this.#json = isDelta(type)
+        ? undefined
+        : new JsonFields({ wanted: this.#options.fields, descend: this.#options.descend })
+    } else {
+      this.#json?.push(NEWLINE)
+    }
+  }
+
+  #data(piece: Buffer): void {
+    this.#dataBytes += piece.length
+    this.#json?.push(piece)
+  }
+
+  #endLine(): void {
+    if (this.#line === 'start') {
+      if (this.#stripBom(this.#head) === '') this.#dispatch()
+      // A field without a colon, such as a bare `data`, has an empty value.
+    } else if (this.#line === 'event') {
+      this.#eventType = this.#name.replace(/^ /, '')
+    }
+    this.#line = 'start'
+    this.#head = ''
+    this.#name = ''
+    this.#isFirstLine = false
+  }
+
+  #dispatch(): void {
+    if (this.#hasData) {
+      this.eventCount += 1
+      const jsonType = this.#json?.value('type')
+      const type = typeof jsonType === 'string' ? jsonType : this.#eventType
+      if (isDelta(type)) {
+        this.deltaCount += 1
+        this.deltaBytes += this.#dataBytes
+      } else if (this.#json) {
+        this.#onEvent({ type, json: this.#json })
+      }
+    }
+    this.#eventType = ''
+    this.#json = undefined
+    this.#hasData = false
+    this.#dataLines = 0
+    this.#dataBytes = 0
+  }
+
+  #stripBom(head: string): string {
+    return this.#isFirstLine && head.startsWith(BOM_LATIN1) ? head.slice(BOM_LATIN1.length) : head
+  }
+}
+
+type Line = 'start' | 'data' | 'event' | 'other'
+
+const [LF, CR, COLON] = [0x0a, 0x0d, 0x3a] as const
+const NEWLINE = Buffer.from('\n')
+const EMPTY = Buffer.alloc(0)
+const BOM_LATIN1 = '\u00ef\u00bb\u00bf'
+const HEAD_MAX = 16
+const NAME_MAX = 128
+
+function isDelta(type: string): boolean {
+  return type.endsWith('.delta')
+}
