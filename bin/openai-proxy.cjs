@@ -18,6 +18,8 @@ if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('exit', (code, signal) => process.exit(signal ? 1 : code))
 } else {
-  console.error(`openai-proxy needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.version}. Run "npm ci" in the checkout first.`)
+  console.error(
+    `openai-proxy needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.version}. Run "npm ci" in the checkout first.`,
+  )
   process.exit(1)
 }

@@ -62,7 +62,9 @@ export async function serve(config: Config): Promise<RunningServer> {
       new AppError('shutting_down', 'The proxy is shutting down; send the request again.', { retryAfterSeconds: 1 }),
     )
     // A moment for the last error events to leave.
-    const grace = setTimeout(() => listeners.forEach((listener) => listener.closeAllConnections()), GRACE_MS)
+    const grace = setTimeout(() => {
+      for (const listener of listeners) listener.closeAllConnections()
+    }, GRACE_MS)
     await closed
     clearTimeout(grace)
     await owned.disposeAsync()

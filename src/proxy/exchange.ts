@@ -105,7 +105,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    if (this.#isDiscarding) return this.#close()
+    if (this.#isDiscarding) {
+      this.#close()
+      return
+    }
     if (this.#isStreamBroken()) {
       this.#fail(new AppError('upstream_unreachable', 'OpenAI ended its answer before it was complete.'))
       return
@@ -116,7 +119,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#isClosed || this.#isDiscarding) return this.#close()
+    if (this.#isClosed || this.#isDiscarding) {
+      this.#close()
+      return
+    }
     if (this.#abortedFor === 'client' || this.#abortedFor === 'slow_client') {
       this.#settle('client_closed', this.#abortedFor === 'client' ? null : 'client_too_slow', this.#estimate())
       this.#response.destroy()
