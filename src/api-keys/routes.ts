@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
-import { errorResponses, json, newRoutes, pageQuery, type Routes, security, timestamp } from '../http/openapi.ts'
+import { errorResponses, json, pageQuery, security, timestamp } from '../http/openapi.ts'
 import { Secret } from '../secret.ts'
 import { type ApiKey, createApiKey, getApiKey, listApiKeys, updateApiKey } from './service.ts'
 import type { Vault } from './vault.ts'

@@ -1,9 +1,10 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { KeyRing } from '../api-keys/key-ring.ts'
 import type { Authenticator } from '../auth/authenticate.ts'
+import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
 import { decodeHeaderText } from '../http/identity-headers.ts'
-import { errorResponses, json, newRoutes, type Routes, security, timestamp } from '../http/openapi.ts'
+import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
 import { VERSION } from '../version.ts'
 import { checkReady, checkUpstream, type ProbeUpstream } from './service.ts'
 

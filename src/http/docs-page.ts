@@ -21,14 +21,14 @@ export function docsPage(document: Document): string {
   const tags = [...new Set(operations.map(({ operation }) => operation.tags?.[0] ?? 'other'))]
   const sections = tags.map((tag) => {
     const own = operations.filter(({ operation }) => (operation.tags?.[0] ?? 'other') === tag)
-    return `<h2 id="${escape(tag)}">${escape(tag.replace('_', ' '))}</h2>${own.map(operationHtml).join('')}`
+    return `<h2 id="${escapeHtml(tag)}">${escapeHtml(tag.replace('_', ' '))}</h2>${own.map(operationHtml).join('')}`
   })
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escape(document.info.title)}</title><style>${STYLE}</style></head><body><main>
-<h1>${escape(document.info.title)} <small>${escape(document.info.version)}</small></h1>
+<title>${escapeHtml(document.info.title)}</title><style>${STYLE}</style></head><body><main>
+<h1>${escapeHtml(document.info.title)} <small>${escapeHtml(document.info.version)}</small></h1>
 <p>${inlineCode(document.info.description ?? '')} The same as a document for tools: <a href="/openapi.json">openapi.json</a>.</p>
-<nav>${tags.map((tag) => `<a href="#${escape(tag)}">${escape(tag.replace('_', ' '))}</a>`).join(' ')}</nav>
+<nav>${tags.map((tag) => `<a href="#${escapeHtml(tag)}">${escapeHtml(tag.replace('_', ' '))}</a>`).join(' ')}</nav>
 ${sections.join('\n')}
 </main></body></html>`
 }
@@ -36,19 +36,19 @@ ${sections.join('\n')}
 function operationHtml({ path, method, operation }: { path: string; method: string; operation: Operation }): string {
   const parameters = (operation.parameters ?? []).map(
     ({ name, in: place, required, description }) =>
-      `<tr><td><code>${escape(name)}</code></td><td>${escape(place)}${required ? ', required' : ''}</td><td>${escape(description ?? '')}</td></tr>`,
+      `<tr><td><code>${escapeHtml(name)}</code></td><td>${escapeHtml(place)}${required ? ', required' : ''}</td><td>${escapeHtml(description ?? '')}</td></tr>`,
   )
   const body = operation.requestBody?.content?.['application/json']?.schema
   const responses = Object.entries(operation.responses ?? {}).map(([status, response]) => {
     const schema = response.content?.['application/json']?.schema
-    const shape = schema === undefined || Number(status) >= 400 ? '' : `<pre>${escape(shapeOf(schema))}</pre>`
-    return `<tr><td><code>${escape(status)}</code></td><td>${escape(response.description ?? '')}${shape}</td></tr>`
+    const shape = schema === undefined || Number(status) >= 400 ? '' : `<pre>${escapeHtml(shapeOf(schema))}</pre>`
+    return `<tr><td><code>${escapeHtml(status)}</code></td><td>${escapeHtml(response.description ?? '')}${shape}</td></tr>`
   })
-  return `<details><summary><b class="${escape(method)}">${escape(method.toUpperCase())}</b> <code>${escape(path)}</code>
-<span>${escape(operation.summary ?? '')}</span></summary>
+  return `<details><summary><b class="${escapeHtml(method)}">${escapeHtml(method.toUpperCase())}</b> <code>${escapeHtml(path)}</code>
+<span>${escapeHtml(operation.summary ?? '')}</span></summary>
 <p>${operation.security ? 'Needs <code>Authorization: Bearer ...</code>.' : 'Needs no credential.'}</p>
 ${parameters.length > 0 ? `<table>${parameters.join('')}</table>` : ''}
-${body === undefined ? '' : `<h3>Body</h3><pre>${escape(shapeOf(body))}</pre>`}
+${body === undefined ? '' : `<h3>Body</h3><pre>${escapeHtml(shapeOf(body))}</pre>`}
 <h3>Answers</h3><table>${responses.join('')}</table></details>`
 }
 
@@ -80,10 +80,10 @@ function typeOf(schema: unknown): string {
 }
 
 function inlineCode(text: string): string {
-  return escape(text).replace(/`([^`]+)`/g, '<code>$1</code>')
+  return escapeHtml(text).replace(/`([^`]+)`/g, '<code>$1</code>')
 }
 
-function escape(text: string): string {
+function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }
 

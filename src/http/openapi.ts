@@ -1,17 +1,10 @@
 import { OpenAPIHono, z } from '@hono/zod-openapi'
-import type { Caller } from '../auth/caller.ts'
+import type { Env } from 'hono'
 import { AppError } from '../errors.ts'
 
-/** What middleware leaves for the routes. */
-export interface RouteEnv {
-  Variables: { caller: Caller }
-}
-
-export type Routes = OpenAPIHono<RouteEnv>
-
 /** An empty set of routes whose schemas refuse bad input with a sentence instead of a list of issues. */
-export function newRoutes(): Routes {
-  return new OpenAPIHono<RouteEnv>({
+export function newOpenApiRoutes<E extends Env>(): OpenAPIHono<E> {
+  return new OpenAPIHono<E>({
     defaultHook: (result) => {
       if (result.success) return
       const issue = result.error.issues[0]

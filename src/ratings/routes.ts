@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
-import { errorResponses, json, newRoutes, type Routes, security, timestamp } from '../http/openapi.ts'
+import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { rateResponse } from './service.ts'
 

@@ -1,0 +1,14 @@
+import { newOpenApiRoutes } from '../http/openapi.ts'
+import type { Caller } from './caller.ts'
+
+/** What authentication leaves for the routes. */
+export interface RouteEnv {
+  Variables: { caller: Caller }
+}
+
+export type Routes = ReturnType<typeof newRoutes>
+
+/** An empty set of routes that know their caller. */
+export function newRoutes() {
+  return newOpenApiRoutes<RouteEnv>()
+}
