@@ -38,6 +38,9 @@ export interface Config {
   /** How long cached identity may serve while the database is away. */
   staleIdentityMs: number
   shutdownTimeoutMs: number
+  /** How long a record of the journal may be in memory only, should the power fail. */
+  journalSyncMs: number
+  journalBytesMax: number
 }
 
 /** All problems of a configuration at once; each a sentence that names the variable and never its value. */
@@ -104,6 +107,8 @@ export function readConfig(env: Environment): Config {
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
+    journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
+    journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
   }
   if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.port) {
     problems.push('ADMIN_PORT equals PORT: leave it unset to share one port, or choose another.')

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type pg from 'pg'
 import { parseIntoClientConfig } from 'pg-connection-string'
 import { type KeyRing, openKeyRing, type UpstreamKey } from './api-keys/key-ring.ts'
@@ -11,9 +12,12 @@ import { migrate } from './db/migrate.ts'
 import { OrganizationCache } from './db/organization-cache.ts'
 import type { ProbeUpstream } from './health/service.ts'
 import { type Logger, openLog } from './http/log.ts'
+import { newAttemptId } from './ids.ts'
 import { loadSecrets } from './instance-secrets.ts'
+import { openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceTable } from './ledger/pricing.ts'
+import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { type Ownership, openOwnership } from './ownership/service.ts'
 import type { Secret } from './secret.ts'
 import { openUserDirectory } from './users/service.ts'
@@ -86,9 +90,20 @@ export async function openContext(
   const onFault = (error: Error, pendingCount: number) =>
     log.warn({ err: error, pending: pendingCount }, 'the database did not take a batch; it is sent again')
   const closeTimeoutMs = CLOSE_TIMEOUT_MS
+  const journals = join(config.dataDirectory, 'journal')
+  const journal = stack.use(
+    await openJournal({
+      directory: journals,
+      name: newAttemptId(Date.now()),
+      syncIntervalMs: config.journalSyncMs,
+      bytesMax: config.journalBytesMax,
+      onFault: (error, what) => log.error({ err: error }, what),
+    }),
+  )
   const ownership = stack.use(
     openOwnership({
       db,
+      journal,
       onFault,
       closeTimeoutMs,
       onRefused: (objectId, error) => log.error({ object_id: objectId, err: error }, 'an ownership record was refused'),
@@ -97,12 +112,15 @@ export async function openContext(
   const ledger = stack.use(
     openLedger({
       db,
+      journal,
       prices: openPriceTable(),
       onFault,
       closeTimeoutMs,
       onRefused: (attemptId, error) => log.error({ attempt_id: attemptId, err: error }, 'an attempt was refused'),
     }),
   )
+  const recovering = recoverAll({ journals, ledger, ownership, log })
+  stack.defer(() => recovering)
   const owned = stack.move()
   return {
     ...foundation,
@@ -117,6 +135,30 @@ export async function openContext(
 
 const IDENTITY_CHANNEL = 'openai_proxy_identity'
 const CLOSE_TIMEOUT_MS = 30_000
+
+/** Ships what dead processes left behind, beside the requests that are coming in. */
+async function recoverAll(deps: {
+  journals: string
+  ledger: Ledger
+  ownership: Ownership
+  log: Logger
+}): Promise<void> {
+  const { journals, ledger, ownership, log } = deps
+  for (const directory of await findDeadJournals(journals)) {
+    try {
+      const recovered = await recoverJournal(directory)
+      await ownership.restore(recovered.owned)
+      const { settled, interrupted } = await ledger.restore(recovered)
+      await removeJournal(directory)
+      log.info(
+        { settled, interrupted, damaged_bytes: recovered.damagedBytes },
+        'the journal of a dead process was recovered',
+      )
+    } catch (error) {
+      log.error({ err: error }, 'the journal of a dead process could not be recovered; the next start tries again')
+    }
+  }
+}
 
 async function connectionOf(
   config: Config,

@@ -24,6 +24,7 @@ const STATUS_BY_CODE = {
   upstream_redirected: 502,
   overloaded: 503,
   shutting_down: 503,
+  storage_full: 503,
   database_unavailable: 503,
   upstream_connect_timeout: 504,
   upstream_timeout: 504,

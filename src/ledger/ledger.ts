@@ -2,7 +2,9 @@ import { type BatchWriter, openBatchWriter } from '../db/batch-writer.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { newAttemptId } from '../ids.ts'
+import type { Journal, Position } from './journal.ts'
 import type { PriceTable } from './pricing.ts'
+import type { Recovered } from './recovery.ts'
 import { insertSettledAttempts, type SettledRow } from './store.ts'
 import { readUsage, type Usage } from './usage.ts'
 
@@ -16,6 +18,8 @@ export interface Opening {
   endpoint: string
   modelRequested: string | null
   isStream: boolean
+  /** What the input will cost in tokens, should nobody ever report it. */
+  inputTokensEstimate: number
 }
 
 export type Ending =
@@ -54,40 +58,79 @@ export interface Attempt {
   settle(settlement: Settlement): void
 }
 
+/** How far an answer has come: what is known of it should this process die now. */
+export interface Progress {
+  outputTokens: number
+  modelUsed: string | null
+  serviceTier: string | null
+  responseId: string | null
+}
+
 /**
- * The record of every call upstream. Opening and settling never wait for the database: rows are shipped in batches, and sent
- * again until they are in, keyed by attempt so that twice is once.
+ * The record of every call upstream. An attempt is in the journal before the call is made, and its settlement before the client sees
+ * the end; rows are shipped to the database in batches, and sent again until they are in, keyed by attempt so that twice is once.
  */
 export interface Ledger {
-  /** @throws {AppError} `database_unavailable` when more rows wait than may be lost sight of. */
-  open(opening: Opening): Attempt
+  /**
+   * @param observe asked now and then while the attempt is open.
+   * @throws {AppError} `storage_full` or `database_unavailable` when its settlement could not be kept safe.
+   */
+  open(opening: Opening, observe: () => Progress): Attempt
   /** Attempts that are open or not yet in the database. */
   readonly pendingCount: number
   /** Resolves when what is settled by now can be read from the database. */
   flush(signal?: AbortSignal): Promise<void>
+  /** Ships what a dead process left in its journal. Doing it twice changes nothing. */
+  restore(recovered: Recovered): Promise<{ settled: number; interrupted: number }>
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** What the journal holds of an attempt that is open. */
+export interface OpenedRecord {
+  id: string
+  openedAt: string
+  opening: Opening
+}
+
+export interface ProgressRecord extends Progress {
+  id: string
+  at: string
 }
 
 export function openLedger(deps: {
   db: Db
+  journal: Journal
   prices: PriceTable
   onFault: (error: Error, pendingCount: number) => void
   onRefused: (attemptId: string, error: Error) => void
   closeTimeoutMs: number
 }): Ledger {
-  const writer: BatchWriter<SettledRow> = openBatchWriter({
-    write: (rows) => deps.db.forOperator((tx) => insertSettledAttempts(tx, rows)),
+  const { db, journal, prices } = deps
+  const writer: BatchWriter<Shippable> = openBatchWriter({
+    async write(items) {
+      await db.forOperator((tx) =>
+        insertSettledAttempts(
+          tx,
+          items.map(({ row }) => row),
+        ),
+      )
+      const last = items.findLast(({ position }) => position !== undefined)?.position
+      if (last) journal.shipped(last)
+    },
     intervalMs: SHIP_INTERVAL_MS,
     batchMax: BATCH_MAX,
     pendingMax: PENDING_MAX,
     closeTimeoutMs: deps.closeTimeoutMs,
     onFault: deps.onFault,
-    onRefused: (row, error) => deps.onRefused(row.attempt_id, error),
+    onRefused: ({ row }, error) => deps.onRefused(row.attempt_id, error),
   })
-  let openCount = 0
+  const open = new Map<string, OpenAttempt>()
+  const progressTimer = setInterval(() => recordProgress(journal, open), PROGRESS_INTERVAL_MS)
+  progressTimer.unref()
 
   return {
-    open(opening) {
+    open(opening, observe) {
+      if (journal.isFull) throw storageFull()
       if (writer.isFull) {
         throw new AppError('database_unavailable', 'Too many requests wait to be recorded; try again shortly.', {
           retryAfterSeconds: 5,
@@ -96,45 +139,128 @@ export function openLedger(deps: {
       const openedAt = new Date()
       const startedAt = performance.now()
       const id = newAttemptId(openedAt.getTime())
-      let isSettled = false
-      openCount += 1
+      const record: OpenedRecord = { id, openedAt: openedAt.toISOString(), opening }
+      const { segment } = appendOpened(journal, record)
+      journal.hold(segment)
+      open.set(id, { observe, outputTokens: 0 })
       return {
         id,
         settle(settlement) {
-          if (isSettled) return
-          isSettled = true
-          openCount -= 1
+          if (!open.delete(id)) return
           const durationMs = Math.round(performance.now() - startedAt)
-          writer.add(toRow(deps.prices, opening, settlement, { id, openedAt, durationMs }))
+          const row = toRow(prices, record, settlement, { settledAt: new Date(), durationMs })
+          const position = journal.appendWithReserve({ settled: row })
+          journal.release(segment)
+          writer.add({ row, position })
         },
       }
     },
     get pendingCount() {
-      return openCount + writer.pendingCount
+      return open.size + writer.pendingCount
     },
     flush: (signal) => writer.flush(signal),
-    [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
+    async restore({ settled, unsettled }) {
+      for (const row of settled) writer.add({ row, position: undefined })
+      for (const { opened, progress } of unsettled) {
+        writer.add({ row: interruptedRow(prices, opened, progress), position: undefined })
+      }
+      await writer.flush()
+      return { settled: settled.length, interrupted: unsettled.length }
+    },
+    async [Symbol.asyncDispose]() {
+      clearInterval(progressTimer)
+      await writer[Symbol.asyncDispose]()
+    },
   }
+}
+
+interface Shippable {
+  row: SettledRow
+  /** Undefined for rows of another process's journal. */
+  position: Position | undefined
+}
+
+interface OpenAttempt {
+  observe: () => Progress
+  /** As last recorded. */
+  outputTokens: number
 }
 
 const SHIP_INTERVAL_MS = 100
 const BATCH_MAX = 500
 /** About 100 MB of rows. */
 const PENDING_MAX = 100_000
+const PROGRESS_INTERVAL_MS = 2000
+
+function appendOpened(journal: Journal, opened: OpenedRecord): Position {
+  try {
+    return journal.append({ opened })
+  } catch {
+    throw storageFull()
+  }
+}
+
+function storageFull(): AppError {
+  return new AppError(
+    'storage_full',
+    'The proxy has no room left to record requests; ask its operator to free disk space.',
+    {
+      retryAfterSeconds: 10,
+    },
+  )
+}
+
+/** Streams that moved since the last time; should the process die, their estimate is at most this old. */
+function recordProgress(journal: Journal, open: Map<string, OpenAttempt>): void {
+  for (const [id, attempt] of open) {
+    const progress = attempt.observe()
+    if (progress.outputTokens === attempt.outputTokens) continue
+    attempt.outputTokens = progress.outputTokens
+    const record: ProgressRecord = { id, at: new Date().toISOString(), ...progress }
+    try {
+      journal.append({ progress: record })
+    } catch {
+      // Only an estimate gets older; a full disk is told by what matters more.
+      return
+    }
+  }
+}
+
+/** The row of an attempt whose process died: what went in, and what had come out when it was last seen. */
+function interruptedRow(prices: PriceTable, opened: OpenedRecord, progress: ProgressRecord | undefined): SettledRow {
+  const settledAt = new Date(progress?.at ?? opened.openedAt)
+  const settlement: Settlement = {
+    ending: 'interrupted',
+    httpStatus: null,
+    errorCode: 'proxy_died',
+    responseId: progress?.responseId ?? null,
+    upstreamRequestId: null,
+    modelUsed: progress?.modelUsed ?? opened.opening.modelRequested,
+    serviceTier: progress?.serviceTier ?? null,
+    usage: {
+      source: 'estimated',
+      inputTokens: opened.opening.inputTokensEstimate,
+      outputTokens: progress?.outputTokens ?? 0,
+    },
+    firstByteMs: null,
+  }
+  const durationMs = Math.max(0, settledAt.getTime() - new Date(opened.openedAt).getTime())
+  return toRow(prices, opened, settlement, { settledAt, durationMs })
+}
 
 function toRow(
   prices: PriceTable,
-  opening: Opening,
+  { id, openedAt, opening }: OpenedRecord,
   settlement: Settlement,
-  attempt: { id: string; openedAt: Date; durationMs: number },
+  { settledAt, durationMs }: { settledAt: Date; durationMs: number },
 ): SettledRow {
   const usage = readSettledUsage(settlement.usage)
-  const priced = priceOf(prices, settlement, usage, attempt.openedAt)
+  const priced = priceOf(prices, settlement, usage, new Date(openedAt))
   return {
     organization_id: opening.organizationId,
-    attempt_id: attempt.id,
-    opened_at: attempt.openedAt.toISOString(),
-    settled_at: new Date().toISOString(),
+    attempt_id: id,
+    opened_at: openedAt,
+    settled_at: settledAt.toISOString(),
     request_id: opening.requestId,
     attempt_number: 1,
     endpoint: opening.endpoint,
@@ -163,7 +289,7 @@ function toRow(
     cost_nano_usd: priced.costNanoUsd === null ? null : String(priced.costNanoUsd),
     price_version: priced.version,
     first_byte_ms: settlement.firstByteMs,
-    duration_ms: attempt.durationMs,
+    duration_ms: durationMs,
   }
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openBatchWriter } from '../db/batch-writer.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import type { Journal } from '../ledger/journal.ts'
 import { findOwnedObject, insertOwnedObjects, type OwnedObjectRow } from './store.ts'
 
 /** An object at OpenAI, and who made it through this proxy with which key. */
@@ -18,8 +19,10 @@ export interface OwnedObject {
  * check does not separate them: an id that is not theirs here is one that does not exist.
  */
 export interface Ownership {
-  /** Recorded at once in this process, and in the database within a tenth of a second. */
+  /** Recorded at once in this process and its journal, and in the database within a tenth of a second. */
   record(object: OwnedObject): void
+  /** Ships what a dead process left in its journal. */
+  restore(objects: readonly OwnedObject[]): Promise<void>
   /**
    * The object, if this user of this organization made it.
    * @throws {AppError} `not_found`, the same for foreign and unknown ids.
@@ -30,6 +33,7 @@ export interface Ownership {
 
 export function openOwnership(deps: {
   db: Db
+  journal: Journal
   onFault: (error: Error, pendingCount: number) => void
   onRefused: (objectId: string, error: Error) => void
   closeTimeoutMs: number
@@ -56,13 +60,12 @@ export function openOwnership(deps: {
     record(object) {
       if (object.objectId.length > OBJECT_ID_MAX) return
       remember(recent, object)
-      writer.add({
-        organization_id: object.organizationId,
-        object_id: object.objectId,
-        kind: object.kind,
-        user_id: object.userId,
-        api_key_id: object.apiKeyId,
-      })
+      deps.journal.appendWithReserve({ owned: object })
+      writer.add(toRow(object))
+    },
+    async restore(objects) {
+      for (const object of objects) writer.add(toRow(object))
+      await writer.flush()
     },
     async require(organizationId, userId, objectId, param) {
       if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
@@ -82,6 +85,16 @@ export function openOwnership(deps: {
 const PUSH_INTERVAL_MS = 50
 const RECENT_MAX = 20_000
 const OBJECT_ID_MAX = 255
+
+function toRow(object: OwnedObject): OwnedObjectRow {
+  return {
+    organization_id: object.organizationId,
+    object_id: object.objectId,
+    kind: object.kind,
+    user_id: object.userId,
+    api_key_id: object.apiKeyId,
+  }
+}
 
 function keyOf(organizationId: string, objectId: string): string {
   return `${organizationId}:${objectId}`

@@ -1,7 +1,8 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AppError, toErrorBody } from '../errors.ts'
-import type { Attempt, Ending, SettledUsage } from '../ledger/ledger.ts'
+import { estimateTokens } from '../ledger/estimate.ts'
+import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
 import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 import { clientHeaders } from './headers.ts'
 import { upstreamFault } from './upstream.ts'
@@ -10,7 +11,7 @@ import { upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
-  requestBytes: number
+  inputTokensEstimate: number
   modelRequested: string | null
   totalTimeoutMs: number
   /** A response id is about to reach the client: whose it is must be on record first. */
@@ -55,6 +56,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#response.on('drain', this.#onDrain)
     this.#response.on('close', this.#onClientClose)
     this.#response.on('error', this.#onClientClose)
+  }
+
+  /** How far the answer has come. */
+  progress(): Progress {
+    return {
+      outputTokens: estimateTokens(this.#watcher?.outputBytes ?? 0),
+      modelUsed: this.#watcher?.modelUsed ?? null,
+      serviceTier: this.#watcher?.serviceTier ?? null,
+      responseId: this.#watcher?.responseId ?? null,
+    }
   }
 
   /** Ends the exchange from outside, as at a shutdown whose deadline has passed. */
@@ -180,15 +191,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   /**
-   * What a call that was cut has probably used: its text at four bytes to a token, which is English's usual rate. What never left
-   * for OpenAI has used nothing.
+   * What a call that was cut has probably used: what is estimated of its text. What never left for OpenAI has used nothing.
    */
   #estimate(): SettledUsage {
     if (!this.#isSent) return { source: 'none' }
     return {
       source: 'estimated',
-      inputTokens: Math.ceil(this.#options.requestBytes / BYTES_PER_TOKEN),
-      outputTokens: Math.ceil((this.#watcher?.outputBytes ?? 0) / BYTES_PER_TOKEN),
+      inputTokens: this.#options.inputTokensEstimate,
+      outputTokens: this.progress().outputTokens,
     }
   }
 
@@ -226,7 +236,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
 /** A client that takes nothing for this long is taken for gone. */
 const WRITE_IDLE_MS = 60_000
-const BYTES_PER_TOKEN = 4
 
 /** Answers of OpenAI's that are about the proxy's own business with it, not about the caller's request. */
 function refusalFor(status: number): AppError | undefined {

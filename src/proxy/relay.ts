@@ -6,6 +6,7 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { newSessionId } from '../ids.ts'
+import { estimateTokens } from '../ledger/estimate.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
 import type { Endpoint } from './endpoints.ts'
@@ -63,21 +64,23 @@ export function createRelay(deps: RelayDeps): Relay {
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
     if (response.destroyed) return
 
-    const attempt = ledger.open({
+    const { organizationId, userId } = identity
+    const inputTokensEstimate = estimateTokens(payload.bytes.length)
+    const opening = {
       requestId: call.requestId,
-      organizationId: identity.organizationId,
-      userId: identity.userId,
+      organizationId,
+      userId,
       apiKeyId: key.apiKeyId,
       sessionId,
       endpoint: endpoint.name,
       modelRequested: payload.model,
       isStream: payload.isStream,
-    })
-    const { organizationId, userId } = identity
-    const exchange = new Exchange({
+      inputTokensEstimate,
+    }
+    const exchange: Exchange = new Exchange({
       response,
-      attempt,
-      requestBytes: payload.bytes.length,
+      attempt: ledger.open(opening, () => exchange.progress()),
+      inputTokensEstimate,
       modelRequested: payload.model,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       onResponseId: (objectId) =>

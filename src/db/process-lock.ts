@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { EmbeddedDatabaseError, hasCode } from './error.ts'
+import { EmbeddedDatabaseError, hasCode } from './embedded/error.ts'
 
 /**
  * Does `work` while nobody else, in this process or another, does anything under the same lock directory.
