@@ -1,4 +1,4 @@
-import type { Hono, Context as HonoContext, Next } from 'hono'
+import type { Hono } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
@@ -26,7 +26,6 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
     c.header('x-content-type-options', 'nosniff')
     if (c.req.path.startsWith('/v1/')) c.header('cache-control', 'no-store')
   })
-  routes.use('*', limitBody)
   routes.route('/', healthRoutes(context))
   routes.use('/v1/*', async (c, next) => {
     c.set('caller', await context.authenticator.authenticate(c.req.header('authorization')))
@@ -62,8 +61,6 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   return routes as unknown as Hono
 }
 
-const BODY_BYTES_MAX = 256 * 1024
-
 const DESCRIPTION =
   "Administers one organization: its users and API keys. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
 
@@ -71,36 +68,6 @@ const DESCRIPTION =
 const DOCS_HEADERS = {
   'content-security-policy':
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-}
-
-/**
- * Holds bodies to a size, whether they say it or not. Hono's own limit passes a body without a length on in a copy of the request,
- * which cannot be made of the requests of a Node server.
- */
-async function limitBody(c: HonoContext, next: Next): Promise<void> {
-  const { raw } = c.req
-  const length = raw.headers.get('content-length')
-  if (Number(length) > BODY_BYTES_MAX) throw tooLarge()
-  if (length === null && raw.body) {
-    const body = await readWithin(raw.body, BODY_BYTES_MAX)
-    c.req.raw = new Request(raw.url, { method: raw.method, headers: [...raw.headers], body })
-  }
-  await next()
-}
-
-async function readWithin(stream: ReadableStream<Uint8Array>, bytesMax: number): Promise<Buffer<ArrayBuffer>> {
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of stream) {
-    bytes += chunk.length
-    if (bytes > bytesMax) throw tooLarge()
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
-}
-
-function tooLarge(): AppError {
-  return new AppError('body_too_large', `The body is larger than the ${BODY_BYTES_MAX} bytes accepted here.`)
 }
 
 function toAppError(error: Error): AppError | undefined {

@@ -1,12 +1,14 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Hono } from 'hono'
 import type { Config } from './config.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { applyCors } from './http/cors.ts'
 import { readIdentityHeaders } from './http/identity-headers.ts'
 import type { Logger } from './http/log.ts'
+import { readBody } from './http/read-body.ts'
 import { refuse } from './http/refuse.ts'
 import { newRequestId } from './ids.ts'
 import { findEndpoints } from './proxy/endpoints.ts'
@@ -35,14 +37,21 @@ export interface ServerOptions {
 /** Listens; rejects when the address cannot be had. */
 export async function startServer(options: ServerOptions): Promise<HttpServer> {
   const { config, log, app, relay } = options
-  const control = getRequestListener(app.fetch, { overrideGlobalObjects: false })
+  const control = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: answerControlError })
+  /** The newest answer on each connection. */
+  const answers = new WeakMap<Duplex, ServerResponse>()
   let isStopping = false
 
   function onRequest(request: IncomingMessage, response: ServerResponse): void {
     const requestId = newRequestId()
     const startedAt = performance.now()
+    answers.set(request.socket, response)
     response.setHeader('x-request-id', requestId)
-    response.once('close', () => logRequest(log, request, response, requestId, startedAt))
+    response.once('close', () => {
+      logRequest(log, request, response, requestId, startedAt)
+      // What became idle after the listener was closed would be kept alive, and stopping would wait for it.
+      if (isStopping) server.closeIdleConnections()
+    })
     request.on('error', () => {})
     const refuseWith = (error: AppError) => refuse(request, response, error)
     try {
@@ -64,7 +73,7 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.
         request.headers.host = 'proxy.internal'
-        Promise.resolve(control(request, response)).catch(onFault)
+        administer(request, response).catch(onFault)
       }
     } catch (error) {
       onFault(error)
@@ -77,8 +86,26 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     }
   }
 
+  /** The body is read here, where one that is too large can be refused without resetting the connection the answer goes out on. */
+  async function administer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const rawBody = await readBody(request, ADMINISTRATION_BODY_BYTES_MAX)
+    await control(Object.assign(request, { rawBody }), response)
+  }
+
+  /** What the adapter refuses before the control plane sees it. */
+  function answerControlError(error: unknown): Response {
+    if (!(error instanceof RequestError)) log.error({ err: error }, 'a request failed unexpectedly')
+    const refusal =
+      error instanceof RequestError
+        ? new AppError('invalid_request', 'The request target is not a valid path.')
+        : internalError()
+    return Response.json(toErrorBody(refusal), { status: refusal.status })
+  }
+
   const server = createServer(
     {
+      // Missing or doubled ones are refused in `checkFraming`, in our shape.
+      requireHostHeader: false,
       maxHeaderSize: config.requestHeaderBytesMax,
       headersTimeout: Math.min(HEADERS_TIMEOUT_MS, config.requestTimeoutMs),
       requestTimeout: config.requestTimeoutMs,
@@ -90,7 +117,11 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     onRequest,
   )
   server.maxHeadersCount = config.requestHeadersMax
-  server.on('clientError', answerClientError)
+  server.on('checkExpectation', onRequest)
+  server.on('connect', (_request, socket) => {
+    endWith(socket, new AppError('not_implemented', 'The method CONNECT is not supported.'))
+  })
+  server.on('clientError', (error, socket) => answerClientError(error, socket, answers.get(socket)))
   await listen(server, options.port, options.host)
 
   return {
@@ -106,6 +137,7 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
 }
 
 const HEADERS_TIMEOUT_MS = 10_000
+const ADMINISTRATION_BODY_BYTES_MAX = 256 * 1024
 /** Above the 60 s of common load balancers, so that they and not we close idle connections. */
 const KEEP_ALIVE_MS = 65_000
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
@@ -128,6 +160,13 @@ function checkFraming(request: IncomingMessage): void {
   if (!request.url?.startsWith('/')) {
     throw new AppError('invalid_request', 'The request target must be a path.')
   }
+  const hostCount = countHosts(request.rawHeaders)
+  if (hostCount > 1 || (hostCount === 0 && request.httpVersion === '1.1')) {
+    throw new AppError('invalid_request', 'The request must have one Host header.')
+  }
+  if ((request.headers.expect ?? '100-continue').toLowerCase() !== '100-continue') {
+    throw new AppError('not_implemented', 'The only expectation supported is "100-continue".')
+  }
   const transferEncoding = request.headers['transfer-encoding']
   if (
     transferEncoding !== undefined &&
@@ -140,6 +179,14 @@ function checkFraming(request: IncomingMessage): void {
     throw new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
   }
   if (upgrade !== undefined) throw new AppError('not_implemented', 'Protocol upgrades are not supported.')
+}
+
+function countHosts(rawHeaders: readonly string[]): number {
+  let count = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if (rawHeaders[at]?.length === 4 && rawHeaders[at]?.toLowerCase() === 'host') count += 1
+  }
+  return count
 }
 
 function pathOf(request: IncomingMessage): string {
@@ -155,26 +202,44 @@ function internalError(): AppError {
   )
 }
 
-/** What Node's parser refuses before there is a request: answered in our shape, and the connection closed. */
-function answerClientError(error: Error & { code?: string }, socket: Socket): void {
+/** What Node's parser refuses: answered in our shape if an answer can be read as one, and the connection closed. */
+function answerClientError(error: Error & { code?: string }, socket: Duplex, last: ServerResponse | undefined): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy()
     return
   }
-  const refusal =
+  // In the middle of an answer, or behind the last one of a connection, another would be read as part of it.
+  if (last?.headersSent && !last.writableEnded) {
+    socket.destroy()
+    return
+  }
+  if (last?.headersSent && last.getHeader('connection') === 'close') return
+  endWith(
+    socket,
     error.code === 'HPE_HEADER_OVERFLOW'
       ? new AppError('headers_too_large', 'The request headers are larger or more than this proxy accepts.')
-      : new AppError('invalid_request', 'The request is not valid HTTP/1.1, or took too long to arrive.')
+      : new AppError('invalid_request', 'The request is not valid HTTP/1.1, or took too long to arrive.'),
+  )
+}
+
+/** The answer to what never became a request; the connection is closed behind it, by us if the client does not. */
+function endWith(socket: Duplex, refusal: AppError): void {
   const body = JSON.stringify(toErrorBody(refusal))
   const head = [
-    `HTTP/1.1 ${refusal.status} ${refusal.status === 431 ? 'Request Header Fields Too Large' : 'Bad Request'}`,
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}`,
     'Connection: close',
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     `X-Request-ID: ${newRequestId()}`,
   ]
+  socket.on('error', () => {})
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  socket.resume()
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  socket.once('close', () => clearTimeout(timer))
 }
+
+const LINGER_MS = 2000
 
 function logRequest(
   log: Logger,

@@ -39,7 +39,7 @@ async function refused(
 }
 
 function post(organization: TestOrganization, body: string | Buffer = BODY, headers: Headers = {}) {
-  return sendRaw(port, rawHead('POST /v1/responses', requestHeaders(organization, body, headers)), body)
+  return sendRaw(port, rawHead('POST /v1/responses', requestHeaders(organization, body, headers)), Buffer.from(body))
 }
 
 function requestHeaders(organization: TestOrganization, body: string | Buffer, headers: Headers = {}): Headers {
@@ -99,7 +99,7 @@ const INVALID_JSON: Record<string, string | Buffer> = {
   'a number with a leading zero': '{"model":"gpt-4o-mini","input":"hi","seed":01}',
   'a number with a plus': '{"model":"gpt-4o-mini","input":"hi","seed":+1}',
   'brackets that cross': '{"model":"gpt-4o-mini","input":[{"a":1]}}',
-  'a byte order mark': `\u00ef\u00bb\u00bf${BODY}`,
+  'a byte order mark': `\ufeff${BODY}`,
   'a broken escape in a name': '{"model":"gpt-4o-mini","input":"hi","\\uZZZZ":1}',
   'UTF-16': Buffer.from(BODY, 'utf16le'),
   'a lone continuation byte': Buffer.from(BODY.replace('hi', 'h\u0080i'), 'latin1'),
@@ -270,7 +270,7 @@ test('C21: a repeated Authorization, X-User-ID or X-Session-ID header is 400, re
   ]
   for (const headers of repetitions) {
     await refused(organization, () => post(organization, BODY, headers), 400, 'invalid_request')
-    const listing = rawHead('GET /v1/users', { Authorization: bearer, ...headers })
+    const listing = rawHead('GET /v1/api/users', { Authorization: bearer, ...headers })
     await refused(organization, () => sendRaw(port, listing), 400, 'invalid_request')
   }
 })
@@ -370,7 +370,7 @@ test('C30: TRACE, CONNECT and methods of other protocols are 501', async () => {
 
 test('C27: a request target that is not a path is 400', async () => {
   const organization = await system.organization()
-  for (const target of ['http://proxy/v1/responses', 'https://evil.example/v1/responses', '*']) {
+  for (const target of ['http://proxy/v1/responses', 'https://evil.example/v1/responses', '/v1\\responses', '*']) {
     const head = rawHead(`${target === '*' ? 'OPTIONS' : 'POST'} ${target}`, requestHeaders(organization, BODY))
     await refused(organization, () => sendRaw(port, head, BODY), 400, 'invalid_request')
   }
@@ -401,7 +401,7 @@ test('C30: an upgrade to another protocol is refused, and what follows it is not
 
 test('C30: an expectation that is not understood is refused', async () => {
   const organization = await system.organization()
-  await refused(organization, () => post(organization, BODY, { Expect: 'x' }), 417)
+  await refused(organization, () => post(organization, BODY, { Expect: 'x' }), 501)
 })
 
 test('a client that waits for "100 Continue" is told to go on, and served', async () => {
@@ -425,10 +425,10 @@ test('C30: framing that two parsers could read differently is refused once, and 
     'a length in hexadecimal': [400, head({ 'Content-Length': `0x${BODY.length.toString(16)}` }) + BODY],
     'a length beyond 64 bits': [400, head({ 'Content-Length': '18446744073709551617' }) + BODY],
     'Transfer-Encoding: gzip, chunked': [501, head({ ...noLength, 'Transfer-Encoding': 'gzip, chunked' }) + chunked(BODY)],
-    'Transfer-Encoding: gzip': [400, head({ ...noLength, 'Transfer-Encoding': 'gzip' }) + chunked(BODY)],
+    'Transfer-Encoding: gzip': [501, head({ ...noLength, 'Transfer-Encoding': 'gzip' }) + chunked(BODY)],
     'Transfer-Encoding: chunked, identity': [400, head({ ...noLength, 'Transfer-Encoding': 'chunked, identity' }) + chunked(BODY)],
     'chunked twice': [400, head({ ...noLength, 'Transfer-Encoding': 'chunked, chunked' }) + chunked(BODY)],
-    'Transfer-Encoding: xchunked': [400, head({ ...noLength, 'Transfer-Encoding': 'xchunked' }) + chunked(BODY)],
+    'Transfer-Encoding: xchunked': [501, head({ ...noLength, 'Transfer-Encoding': 'xchunked' }) + chunked(BODY)],
     'chunked on HTTP/1.0': [501, head({ ...noLength, 'Transfer-Encoding': 'chunked' }).replace('HTTP/1.1', 'HTTP/1.0') + chunked(BODY)],
     'a chunk size that overflows': [400, `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}FFFFFFFFFFFFFFFFF\r\n${BODY}\r\n0\r\n\r\n`],
     'a chunk size that is no number': [400, `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}zz\r\n${BODY}\r\n0\r\n\r\n`],
@@ -444,6 +444,7 @@ test('C30: framing that two parsers could read differently is refused once, and 
     'no version': [400, 'POST /v1/responses\r\n\r\n'],
     'another protocol': [400, head({}).replace('HTTP/1.1', 'HTTP/3.7') + BODY],
     'TLS': [400, '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'],
+    'two Hosts': [400, head({ Host: ['proxy', 'evil'] }) + BODY],
     'no Host': [400, head({}).replace('Host: proxy\r\n', '') + BODY],
   }
   for (const [name, [status, bytes]] of Object.entries(cases)) {
@@ -475,7 +476,6 @@ test('C27: a path that only looks like a relayed one is not relayed', async (t) 
     '/v1/responses;x=y',
     '/v1/responses&x=y',
     '/v1/responses%3fx',
-    '/v1\\responses',
     '/V1/responses',
     '/v1/Responses',
     '/v1/responses.json',
@@ -509,7 +509,7 @@ test('a query does not change where a request goes, and does not cross to OpenAI
 test('C27: Host decides nothing, neither for relayed paths nor for the rest', async (t) => {
   const organization = await system.organization()
   await organization.createUser('only-user')
-  for (const host of ['', 'evil/?', 'evil/#', 'a@b', 'evil/v1/responses?', '[::1', 'x:99999', 'h h', '..', '/v1/users', 'é', ['proxy', 'evil']]) {
+  for (const host of ['', 'evil/?', 'evil/#', 'a@b', 'evil/v1/responses?', '[::1', 'x:99999', 'h h', '..', '/v1/api/users', 'é']) {
     await t.test(JSON.stringify(host), async () => {
       const callsBefore = system.simulator.ledger.entries().length
       const [relayed] = await post(organization, BODY, { Host: host })
@@ -520,9 +520,9 @@ test('C27: Host decides nothing, neither for relayed paths nor for the rest', as
       const authorization = { Authorization: `Bearer ${organization.token}`, Host: host }
       const [health] = await sendRaw(port, rawHead('GET /health', authorization))
       assert.equal(JSON.parse(health?.body.toString() ?? '').status, 'healthy')
-      const [users] = await sendRaw(port, rawHead('GET /v1/users', authorization))
+      const [users] = await sendRaw(port, rawHead('GET /v1/api/users', authorization))
       assert.equal(users?.status, 200)
-      const [stranger] = await sendRaw(port, rawHead('GET /v1/users', { Host: host }))
+      const [stranger] = await sendRaw(port, rawHead('GET /v1/api/users', { Host: host }))
       assert.equal(stranger?.status, 401)
     })
   }

@@ -32,7 +32,7 @@ export function apiKeyRoutes(deps: { db: Db; vault: Vault }): Routes {
         userId: input.user_id,
         name: input.name,
         description: input.description,
-        upstreamKey: input.openai_api_key ? new Secret(input.openai_api_key) : undefined,
+        upstreamKey: typeof input.openai_api_key === 'string' ? new Secret(input.openai_api_key) : undefined,
       })
       return c.json(toWire(apiKey), 200)
     })

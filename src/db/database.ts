@@ -35,6 +35,8 @@ export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFa
   })
   // Idle clients emit 'error' when the server goes away; unhandled it would end the process.
   pool.on('error', onFault)
+  // So do clients in use, between two statements; the statement that follows says so to whoever waits for it.
+  pool.on('connect', (client) => client.on('error', () => {}))
   const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) })
   let role: Promise<string | undefined> | undefined
 

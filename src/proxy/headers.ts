@@ -1,22 +1,30 @@
 import type { IncomingHttpHeaders } from 'node:http'
 
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
-export function upstreamHeaders(rawHeaders: readonly string[], upstreamKey: string, bodyBytes: number): string[] {
+export function upstreamHeaders(
+  rawHeaders: readonly string[],
+  call: { upstreamKey: string; bodyBytes: number; requestId: string },
+): string[] {
   const headers = [
     'authorization',
-    `Bearer ${upstreamKey}`,
+    `Bearer ${call.upstreamKey}`,
     'content-type',
     'application/json',
     'content-length',
-    String(bodyBytes),
+    String(call.bodyBytes),
     // Compressed answers could not be read in passing.
     'accept-encoding',
     'identity',
   ]
+  let hasClientRequestId = false
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
-    if (isForwarded(name)) headers.push(name, rawHeaders[at + 1] as string)
+    if (!isForwarded(name)) continue
+    headers.push(name, rawHeaders[at + 1] as string)
+    hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
+  // OpenAI's support finds a call by this id; without one of the client's own it is the one in our answer and our ledger.
+  if (!hasClientRequestId) headers.push(CLIENT_REQUEST_ID, call.requestId)
   return headers
 }
 
@@ -32,12 +40,14 @@ export function clientHeaders(headers: IncomingHttpHeaders): string[] {
   return kept
 }
 
+const CLIENT_REQUEST_ID = 'x-client-request-id'
+
 const FORWARDED = new Set([
   'accept',
   'accept-language',
   'openai-beta',
   'user-agent',
-  'x-client-request-id',
+  CLIENT_REQUEST_ID,
   'idempotency-key',
   'traceparent',
   'tracestate',

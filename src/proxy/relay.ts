@@ -92,7 +92,11 @@ export function createRelay(deps: RelayDeps): Relay {
     const upstreamCall = {
       method: endpoint.method,
       path: endpoint.upstreamPath,
-      headers: upstreamHeaders(request.rawHeaders, key.secret.reveal(), payload.bytes.length),
+      headers: upstreamHeaders(request.rawHeaders, {
+        upstreamKey: key.secret.reveal(),
+        bodyBytes: payload.bytes.length,
+        requestId: call.requestId,
+      }),
       body: payload.bytes,
     }
     try {

@@ -23,7 +23,7 @@ export async function rateResponse(
   const { rating } = input
   // Postgres keeps no NUL in text, and no half of a surrogate pair.
   const feedback = input.feedback?.replaceAll('\0', '').toWellFormed() ?? null
-  const request = await findRequest({ db, ledger }, caller.organizationId, id)
+  const request = id.includes('\0') ? undefined : await findRequest({ db, ledger }, caller.organizationId, id)
   if (!request)
     throw new AppError('not_found', 'No request or response of your organization has this id.', { param: 'id' })
   const { requestId, responseId } = request
