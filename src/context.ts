@@ -1,11 +1,12 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { parseIntoClientConfig } from 'pg-connection-string'
 import { type KeyRing, openKeyRing, type UpstreamKey } from './api-keys/key-ring.ts'
 import { openVault, type Vault } from './api-keys/vault.ts'
 import { type Authenticator, openAuthenticator } from './auth/authenticate.ts'
 import { type Config, decodeKey } from './config.ts'
-import { type Db, openDatabase } from './db/database.ts'
+import { type Db, isDatabaseFault, openDatabase } from './db/database.ts'
 import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
 import { listen } from './db/listen.ts'
 import { migrate } from './db/migrate.ts'
@@ -44,7 +45,10 @@ export interface Context extends Foundation {
 }
 
 /** The database, at the schema of this version, and the secrets. */
-export async function openFoundation(config: Config, options: { shouldMigrate?: boolean } = {}): Promise<Foundation> {
+export async function openFoundation(
+  config: Config,
+  options: { shouldMigrate?: boolean; waitForDatabaseMs?: number } = {},
+): Promise<Foundation> {
   await using stack = new AsyncDisposableStack()
   const log = openLog(config.logLevel)
   const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
@@ -55,7 +59,8 @@ export async function openFoundation(config: Config, options: { shouldMigrate?: 
     ),
   )
   if (options.shouldMigrate !== false) {
-    for (const { name } of await migrate(db)) log.info({ migration: name }, 'migration applied')
+    const migrated = await whenReachable(() => migrate(db), options.waitForDatabaseMs ?? 0, log)
+    for (const { name } of migrated) log.info({ migration: name }, 'migration applied')
   }
   const vault = await openVault({ db }, decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0))
   const owned = stack.move()
@@ -68,7 +73,7 @@ export async function openContext(
   plane: { probeUpstream: (key: UpstreamKey) => ReturnType<ProbeUpstream>; isStopping: () => boolean },
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
-  const foundation = stack.use(await openFoundation(config))
+  const foundation = stack.use(await openFoundation(config, { waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
   const { db, log, vault, jwtSecretKey } = foundation
   const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
   stack.use(
@@ -132,6 +137,28 @@ export async function openContext(
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
+
+/** A server and its database are often started together; the database takes longer. */
+async function whenReachable<T>(work: () => Promise<T>, waitMs: number, log: Logger): Promise<T> {
+  const giveUpAt = performance.now() + waitMs
+  for (;;) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isDatabaseFault(error) || isRefusal(error) || performance.now() > giveUpAt) throw error
+      log.warn({ err: error }, 'the database cannot be reached yet; trying again')
+      await sleep(RETRY_MS)
+    }
+  }
+}
+
+/** A wrong password or user does not become right by waiting. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && /^28/.test(String(error.code))
+}
+
+const WAIT_FOR_DATABASE_MS = 60_000
+const RETRY_MS = 1000
 
 const IDENTITY_CHANNEL = 'openai_proxy_identity'
 const CLOSE_TIMEOUT_MS = 30_000

@@ -10,10 +10,10 @@ export type Tx = Transaction<Schema>
  * organization's rows and no others. A fault of the database itself becomes `database_unavailable`, never an empty answer.
  */
 export interface Db {
-  forOrganization<T>(organizationId: string, work: (tx: Tx) => Promise<T>): Promise<T>
+  forOrganization<T>(organizationId: string, work: (tx: Tx) => Promise<T>, timeoutMs?: number): Promise<T>
   /** For what spans organizations: finding a credential's owner, shipping the ledger, the operator's lists. */
-  forOperator<T>(work: (tx: Tx) => Promise<T>): Promise<T>
-  /** As the role that owns the tables, for migrations and partitions. */
+  forOperator<T>(work: (tx: Tx) => Promise<T>, timeoutMs?: number): Promise<T>
+  /** As the role that owns the tables, for migrations and partitions. Faults come as the driver's own errors, for operators. */
   forOwner<T>(work: (tx: Tx) => Promise<T>): Promise<T>
   /** Connection settings for a client of its own (LISTEN needs one). */
   readonly connection: pg.ClientConfig
@@ -41,11 +41,12 @@ export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFa
   let role: Promise<string | undefined> | undefined
 
   async function inTransaction<T>(settings: TransactionSettings, work: (tx: Tx) => Promise<T>): Promise<T> {
+    const transaction = kysely.transaction().execute(async (tx) => {
+      await applySettings(tx, settings)
+      return await work(tx)
+    })
     try {
-      return await kysely.transaction().execute(async (tx) => {
-        await applySettings(tx, settings)
-        return await work(tx)
-      })
+      return await withDeadline(transaction, settings.timeoutMs + DEADLINE_SLACK_MS)
     } catch (error) {
       throw isDatabaseFault(error) ? databaseUnavailable() : error
     }
@@ -53,7 +54,7 @@ export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFa
 
   /** The role to work as: none of its own when the connection's role is itself bound by row level security. */
   function applicationRole(): Promise<string | undefined> {
-    role ??= inTransaction({}, findApplicationRole).catch((error: unknown) => {
+    role ??= inTransaction({ timeoutMs: TIMEOUT_MS }, findApplicationRole).catch((error: unknown) => {
       role = undefined
       throw error
     })
@@ -62,13 +63,13 @@ export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFa
 
   return {
     connection,
-    async forOrganization(organizationId, work) {
-      return inTransaction({ role: await applicationRole(), organizationId }, work)
+    async forOrganization(organizationId, work, timeoutMs = TIMEOUT_MS) {
+      return inTransaction({ role: await applicationRole(), organizationId, timeoutMs }, work)
     },
-    async forOperator(work) {
-      return inTransaction({ role: await applicationRole(), operator: true }, work)
+    async forOperator(work, timeoutMs = TIMEOUT_MS) {
+      return inTransaction({ role: await applicationRole(), operator: true, timeoutMs }, work)
     },
-    forOwner: (work) => inTransaction({ operator: true, statementTimeoutMs: 0 }, work),
+    forOwner: (work) => asOwner(connection, work),
     [Symbol.asyncDispose]: () => kysely.destroy(),
   }
 }
@@ -104,24 +105,54 @@ function databaseUnavailable(): AppError {
 }
 
 const CONNECT_TIMEOUT_MS = 2000
-const STATEMENT_TIMEOUT_MS = 5000
-/** Above the statement timeout: this one fires only when the server does not answer at all. */
+/** Whoever waits for an answer is told within three seconds that there will be none. */
+const TIMEOUT_MS = 2500
+const DEADLINE_SLACK_MS = 300
+/** Of one statement, when the server does not answer at all; ends what a deadline has left behind. */
 const QUERY_TIMEOUT_MS = 6000
 
 interface TransactionSettings {
   role?: string | undefined
   organizationId?: string
   operator?: boolean
-  statementTimeoutMs?: number
+  timeoutMs: number
+}
+
+/** On a connection of its own, without limits of time: migrations take what they take. */
+async function asOwner<T>(connection: pg.ClientConfig, work: (tx: Tx) => Promise<T>): Promise<T> {
+  const pool = new pg.Pool({ ...connection, max: 1, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, types: TYPES })
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) })
+  try {
+    return await kysely.transaction().execute(async (tx) => {
+      await applySettings(tx, { operator: true, timeoutMs: 0 })
+      return await work(tx)
+    })
+  } finally {
+    await kysely.destroy()
+  }
+}
+
+/** What goes on after its deadline cleans up after itself; its outcome is unknown to whoever waited. */
+async function withDeadline<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  const deadline = Promise.withResolvers<never>()
+  const timer = setTimeout(() => deadline.reject(databaseUnavailable()), Math.min(timeoutMs, 2 ** 31 - 1))
+  try {
+    return await Promise.race([work, deadline.promise])
+  } finally {
+    clearTimeout(timer)
+    work.catch(() => {})
+  }
 }
 
 /** Settings of this transaction only, so that they hold through a pooler and end with it. */
 async function applySettings(tx: Tx, settings: TransactionSettings): Promise<void> {
-  const { organizationId = '', operator = false, statementTimeoutMs = STATEMENT_TIMEOUT_MS } = settings
+  const { organizationId = '', operator = false, timeoutMs } = settings
   await sql`select
     set_config('app.organization_id', ${organizationId}, true),
     set_config('app.operator', ${operator ? 'on' : ''}, true),
-    set_config('statement_timeout', ${String(statementTimeoutMs)}, true),
+    set_config('statement_timeout', ${String(timeoutMs)}, true),
     set_config('role', coalesce(${settings.role ?? null}, current_user), true)`.execute(tx)
 }
 

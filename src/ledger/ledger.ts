@@ -108,12 +108,8 @@ export function openLedger(deps: {
   const { db, journal, prices } = deps
   const writer: BatchWriter<Shippable> = openBatchWriter({
     async write(items) {
-      await db.forOperator((tx) =>
-        insertSettledAttempts(
-          tx,
-          items.map(({ row }) => row),
-        ),
-      )
+      const rows = items.map(({ row }) => row)
+      await db.forOperator((tx) => insertSettledAttempts(tx, rows), SHIP_TIMEOUT_MS)
       const last = items.findLast(({ position }) => position !== undefined)?.position
       if (last) journal.shipped(last)
     },
@@ -187,6 +183,8 @@ interface OpenAttempt {
 }
 
 const SHIP_INTERVAL_MS = 100
+/** Longer than a request may wait: nobody waits for this. */
+const SHIP_TIMEOUT_MS = 5000
 const BATCH_MAX = 500
 /** About 100 MB of rows. */
 const PENDING_MAX = 100_000

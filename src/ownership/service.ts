@@ -69,13 +69,14 @@ export function openOwnership(deps: {
     },
     async require(organizationId, userId, objectId, param) {
       if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
-      let object = recent.get(keyOf(organizationId, objectId)) ?? (await find(organizationId, objectId))
+      const own = (object: OwnedObject | undefined) => (object?.userId === userId ? object : undefined)
+      let object = own(recent.get(keyOf(organizationId, objectId)) ?? (await find(organizationId, objectId)))
       if (!object) {
         // Another replica may have made it less than one push ago; foreign and unknown ids wait just as long.
         await sleep(PUSH_INTERVAL_MS * 3)
-        object = await find(organizationId, objectId)
+        object = own(await find(organizationId, objectId))
       }
-      if (!object || object.userId !== userId) throw notFound(param)
+      if (!object) throw notFound(param)
       return object
     },
     [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
