@@ -41,6 +41,8 @@ export interface Config {
   /** How long a record of the journal may be in memory only, should the power fail. */
   journalSyncMs: number
   journalBytesMax: number
+  /** The operator's own prices; absent: `prices.json` in `dataDirectory`. */
+  pricesFile: string | undefined
 }
 
 /** All problems of a configuration at once; each a sentence that names the variable and never its value. */
@@ -108,6 +110,7 @@ export function readConfig(env: Environment): Config {
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
     journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
+    pricesFile: read.optionalText('PRICES_FILE'),
     journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
   }
   if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.port) {
@@ -136,6 +139,10 @@ class Reader {
 
   text(name: string, fallback: string): string {
     return this.#value(name) ?? fallback
+  }
+
+  optionalText(name: string): string | undefined {
+    return this.#value(name)
   }
 
   integer(name: string, fallback: number, min: number, max: number): number {

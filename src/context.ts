@@ -17,21 +17,27 @@ import { newAttemptId } from './ids.ts'
 import { loadSecrets } from './instance-secrets.ts'
 import { openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
-import { openPriceTable } from './ledger/pricing.ts'
+import { openPriceFile } from './ledger/price-file.ts'
+import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
+import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership } from './ownership/service.ts'
 import type { Secret } from './secret.ts'
 import { openUserDirectory } from './users/service.ts'
 
-/** What operators' commands and the server both hold. */
-export interface Foundation extends AsyncDisposable {
+/** The database as it is. */
+export interface Storage extends AsyncDisposable {
   config: Config
   log: Logger
   db: Db
-  vault: Vault
-  jwtSecretKey: Secret
   /** What an operator types to look into the database; undefined when it is not ours. */
   psqlCommand: string | undefined
+}
+
+/** What operators' commands and the server both hold. */
+export interface Foundation extends Storage {
+  vault: Vault
+  jwtSecretKey: Secret
 }
 
 /** What a running server holds: opened in reading order, closed in reverse. */
@@ -40,31 +46,40 @@ export interface Context extends Foundation {
   authenticator: Authenticator
   ownership: Ownership
   ledger: Ledger
+  prices: PriceTable
+  policies: PolicyReader
   probeUpstream: ProbeUpstream
   isStopping: () => boolean
 }
 
-/** The database, at the schema of this version, and the secrets. */
-export async function openFoundation(
-  config: Config,
-  options: { shouldMigrate?: boolean; waitForDatabaseMs?: number } = {},
-): Promise<Foundation> {
+/** The database, whatever its schema: nothing is migrated, and no secret is read. */
+export async function openStorage(config: Config): Promise<Storage> {
   await using stack = new AsyncDisposableStack()
   const log = openLog(config.logLevel)
-  const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
   const { connection, psqlCommand } = await connectionOf(config, stack, log)
   const db = stack.use(
     openDatabase(connection, config.databasePoolSize, (error) =>
       log.warn({ err: error }, 'a database connection was lost'),
     ),
   )
-  if (options.shouldMigrate !== false) {
-    const migrated = await whenReachable(() => migrate(db), options.waitForDatabaseMs ?? 0, log)
-    for (const { name } of migrated) log.info({ migration: name }, 'migration applied')
-  }
+  const owned = stack.move()
+  return { config, log, db, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** The database, at the schema of this version, and the secrets. */
+export async function openFoundation(
+  config: Config,
+  options: { waitForDatabaseMs?: number } = {},
+): Promise<Foundation> {
+  await using stack = new AsyncDisposableStack()
+  const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
+  const storage = stack.use(await openStorage(config))
+  const { db, log } = storage
+  const migrated = await whenReachable(() => migrate(db), options.waitForDatabaseMs ?? 0, log)
+  for (const { name } of migrated) log.info({ migration: name }, 'migration applied')
   const vault = await openVault({ db }, decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0))
   const owned = stack.move()
-  return { config, log, db, vault, jwtSecretKey, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+  return { ...storage, vault, jwtSecretKey, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
 /** @param probeUpstream comes from the data plane, which nothing here may import. */
@@ -114,11 +129,18 @@ export async function openContext(
       onRefused: (objectId, error) => log.error({ object_id: objectId, err: error }, 'an ownership record was refused'),
     }),
   )
+  const prices = stack.use(
+    await openPriceFile(config.pricesFile ?? join(config.dataDirectory, 'prices.json'), {
+      onReload: () => log.info('prices were read again'),
+      onRefused: (error) =>
+        log.error({ err: error }, 'the changed prices are not valid; the former ones stay in force'),
+    }),
+  )
   const ledger = stack.use(
     openLedger({
       db,
       journal,
-      prices: openPriceTable(),
+      prices,
       onFault,
       closeTimeoutMs,
       onRefused: (attemptId, error) => log.error({ attempt_id: attemptId, err: error }, 'an attempt was refused'),
@@ -134,6 +156,8 @@ export async function openContext(
     authenticator,
     ownership,
     ledger,
+    prices,
+    policies: openPolicyReader({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

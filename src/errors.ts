@@ -3,6 +3,7 @@ const STATUS_BY_CODE = {
   invalid_request: 400,
   invalid_json: 400,
   missing_user_id: 400,
+  model_unpriced: 400,
   invalid_authentication: 401,
   forbidden: 403,
   insufficient_scope: 403,

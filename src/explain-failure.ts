@@ -3,6 +3,7 @@ import { ConfigError } from './config.ts'
 import { EmbeddedDatabaseError } from './db/embedded/error.ts'
 import { SchemaTooNewError } from './db/migrate.ts'
 import { AppError } from './errors.ts'
+import { PriceOverlayError } from './ledger/price-table.ts'
 
 /** A failure as a sentence for the operator; anything unforeseen with where it happened. */
 export function explainStartFailure(error: unknown): string {
@@ -27,7 +28,7 @@ export function explainStartFailure(error: unknown): string {
 }
 
 function isForeseen(error: unknown): error is Error {
-  return [ConfigError, EmbeddedDatabaseError, SchemaTooNewError, VaultError, AppError].some(
+  return [ConfigError, EmbeddedDatabaseError, SchemaTooNewError, VaultError, AppError, PriceOverlayError].some(
     (type) => error instanceof type,
   )
 }

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { after, before, test } from 'node:test'
+import { createServer } from 'node:net'
+import { after, test } from 'node:test'
 import OpenAI from 'openai'
 import { readConfig } from '../src/config.ts'
 import { type RunningServer, serve } from '../src/serve.ts'
-import { startSystem, temporaryDirectory, type TestOrganization } from './harness.ts'
+import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
 
 const system = await startSystem()
 const stack = new AsyncDisposableStack()
@@ -76,7 +76,9 @@ test('when OpenAI dies between two events the client gets an error event, and wi
   const { text } = await streamBytes(await system.organization(), model)
   const boundaries = [0, ...[...text.matchAll(/\n\n/g)].map(({ index }) => index + 2)].slice(0, -1)
   assert.ok(boundaries.length > 8)
-  const offsets = boundaries.flatMap((at) => [at, at + 1, at + 10, at + 60]).concat(boundaries.slice(1).map((at) => at - 1))
+  const offsets = boundaries
+    .flatMap((at) => [at, at + 1, at + 10, at + 60])
+    .concat(boundaries.slice(1).map((at) => at - 1))
   for (const offset of new Set(offsets)) {
     await t.test(`after ${offset} bytes`, async () => {
       const organization = await system.organization()
@@ -99,7 +101,15 @@ function withoutIds(text: string): string {
 }
 
 test('a stream that breaks is raised by the SDK wherever it breaks', async () => {
-  for (const fault of ['reset=0', 'reset=700', 'reset=1500', 'reset=3000', 'end_after=0', 'end_after=1', 'end_after=6']) {
+  for (const fault of [
+    'reset=0',
+    'reset=700',
+    'reset=1500',
+    'reset=3000',
+    'end_after=0',
+    'end_after=1',
+    'end_after=6',
+  ]) {
     for (const framing of ['', ',eol=crlf', ',eol=cr', ',no_event_lines', ',chunk=1']) {
       const organization = await system.organization()
       const { error } = await stream(organization.client(), `sim:model=gpt-4o-mini,${fault}${framing}`)
@@ -126,7 +136,10 @@ test('a JSON answer that breaks off is a broken connection, and estimated', asyn
     const organization = await system.organization()
     await assert.rejects(organization.client().responses.create({ model: `sim:reset=${offset}`, input: 'hello' }))
     const row = await onlyRow(organization)
-    assert.deepEqual([row.status, row.error_code, row.usage_source], ['upstream_error', 'upstream_unreachable', 'estimated'])
+    assert.deepEqual(
+      [row.status, row.error_code, row.usage_source],
+      ['upstream_error', 'upstream_unreachable', 'estimated'],
+    )
   }
 })
 
@@ -162,10 +175,13 @@ test('a stream whose content type is false still ends visibly when it breaks, an
 test('a JSON answer that is no JSON raises, and its usage is unknown, never 0', async () => {
   for (const spec of ['garbage', 'status=200,body=html', 'status=200,body=text']) {
     const organization = await system.organization()
-    const raised = await organization.client().responses.create({ model: `sim:${spec}`, input: 'hello' }).then(
-      (answer) => (typeof answer === 'string' ? undefined : answer),
-      () => undefined,
-    )
+    const raised = await organization
+      .client()
+      .responses.create({ model: `sim:${spec}`, input: 'hello' })
+      .then(
+        (answer) => (typeof answer === 'string' ? undefined : answer),
+        () => undefined,
+      )
     assert.equal(raised?.id, undefined)
     const row = await onlyRow(organization)
     assert.deepEqual([row.error_code, row.usage_source, row.cost_nano_usd], ['unreadable_answer', 'unknown', null])
@@ -270,12 +286,8 @@ test('a generation that fails, is cut short or breaks with an error event is rec
 })
 
 test('OpenAI that does not answer, stalls or never ends', async (t) => {
-  let impatient: RunningServer
-  let total: RunningServer
-  before(async () => {
-    impatient = await startServer({ OPENAI_TIMEOUT: '0.4', OPENAI_IDLE_TIMEOUT: '0.4' })
-    total = await startServer({ OPENAI_TOTAL_TIMEOUT: '0.4' })
-  })
+  const impatient = await startServer({ OPENAI_TIMEOUT: '0.4', OPENAI_IDLE_TIMEOUT: '0.4' })
+  const total = await startServer({ OPENAI_TOTAL_TIMEOUT: '0.4' })
   const clientOf = (organization: TestOrganization, server: RunningServer) =>
     organization.client().withOptions({ baseURL: `http://127.0.0.1:${server.port}/v1` })
 
@@ -290,7 +302,10 @@ test('OpenAI that does not answer, stalls or never ends', async (t) => {
     await system.simulator.ledger.idle()
     assert.equal(system.simulator.ledger.entries().at(-1)?.clientClosed, true)
     const row = await onlyRow(organization, impatient)
-    assert.deepEqual([row.status, row.error_code, row.usage_source], ['upstream_error', 'upstream_timeout', 'estimated'])
+    assert.deepEqual(
+      [row.status, row.error_code, row.usage_source],
+      ['upstream_error', 'upstream_timeout', 'estimated'],
+    )
   })
 
   await t.test('a stream that falls silent for OPENAI_IDLE_TIMEOUT ends with an error event', async () => {
@@ -301,7 +316,10 @@ test('OpenAI that does not answer, stalls or never ends', async (t) => {
       assert.equal(error.code, 'upstream_timeout')
       await system.simulator.ledger.idle()
       const row = await onlyRow(organization, impatient)
-      assert.deepEqual([row.status, row.error_code, row.usage_source], ['upstream_error', 'upstream_timeout', 'estimated'])
+      assert.deepEqual(
+        [row.status, row.error_code, row.usage_source],
+        ['upstream_error', 'upstream_timeout', 'estimated'],
+      )
     }
   })
 
@@ -314,7 +332,10 @@ test('OpenAI that does not answer, stalls or never ends', async (t) => {
       await system.simulator.ledger.idle()
       assert.equal(system.simulator.ledger.entries().at(-1)?.clientClosed, true)
       const row = await onlyRow(organization, total)
-      assert.deepEqual([row.status, row.error_code, row.usage_source], ['upstream_error', 'upstream_timeout', 'estimated'])
+      assert.deepEqual(
+        [row.status, row.error_code, row.usage_source],
+        ['upstream_error', 'upstream_timeout', 'estimated'],
+      )
     }
   })
 

@@ -75,12 +75,12 @@ const INVALID_JSON: Record<string, string | Buffer> = {
   '__proto__ twice': '{"model":"gpt-4o-mini","input":"hi","__proto__":{},"__proto__":{}}',
   'an array': `[${BODY}]`,
   'an empty array': '[]',
-  'null': 'null',
+  null: 'null',
   'a number': '42',
   'a string': '"model"',
-  'true': 'true',
-  'nothing': '',
-  'blanks': ' \r\n\t ',
+  true: 'true',
+  nothing: '',
+  blanks: ' \r\n\t ',
   'half a string': '{"model":"gpt-4o-mi',
   'no closing brace': '{"model":"gpt-4o-mini","input":"hi"',
   'a closing brace too many': `${BODY}}`,
@@ -95,7 +95,7 @@ const INVALID_JSON: Record<string, string | Buffer> = {
   'single quotes': "{'model':'gpt-4o-mini'}",
   'names without quotes': '{model:"gpt-4o-mini"}',
   'a comment': '{"model":"gpt-4o-mini",/* */"input":"hi"}',
-  'NaN': '{"model":"gpt-4o-mini","input":"hi","temperature":NaN}',
+  NaN: '{"model":"gpt-4o-mini","input":"hi","temperature":NaN}',
   'a number with a leading zero': '{"model":"gpt-4o-mini","input":"hi","seed":01}',
   'a number with a plus': '{"model":"gpt-4o-mini","input":"hi","seed":+1}',
   'brackets that cross': '{"model":"gpt-4o-mini","input":[{"a":1]}}',
@@ -219,12 +219,7 @@ test('C74: a client that writes four megabytes before it reads still gets its 41
     const body = bodyOf(4 * 1024 * 1024)
     const isChunked = 'Transfer-Encoding' in headers
     const head = rawHead('POST /v1/responses', requestHeaders(organization, body, headers))
-    await refused(
-      organization,
-      () => sendRaw(port, head, isChunked ? chunked(body) : body),
-      413,
-      'body_too_large',
-    )
+    await refused(organization, () => sendRaw(port, head, isChunked ? chunked(body) : body), 413, 'body_too_large')
   }
 })
 
@@ -249,7 +244,15 @@ test('a synthetic key does not need X-User-ID, but one that is sent must name a 
 
 test('an X-User-ID that is too long or no clean text is 400, and makes no user', async () => {
   const organization = await system.organization()
-  for (const userId of ['x'.repeat(256), 'a\tb', 'a\u0001b', 'a\u007fb', 'a\u0000b', '\u00ff\u00fe', '\u00ed\u00a0\u0080']) {
+  for (const userId of [
+    'x'.repeat(256),
+    'a\tb',
+    'a\u0001b',
+    'a\u007fb',
+    'a\u0000b',
+    '\u00ff\u00fe',
+    '\u00ed\u00a0\u0080',
+  ]) {
     const headers = { 'X-User-ID': userId }
     await refused(organization, () => post(organization, BODY, headers), 400, 'invalid_request')
   }
@@ -321,7 +324,10 @@ test('C12: a credential counts in Authorization alone', async () => {
     Cookie: `authorization=${key}; api_key=${key}`,
     'Proxy-Authorization': `Bearer ${key}`,
   }
-  const head = rawHead(`POST /v1/responses?api_key=${key}&access_token=${key}`, requestHeaders(organization, BODY, elsewhere))
+  const head = rawHead(
+    `POST /v1/responses?api_key=${key}&access_token=${key}`,
+    requestHeaders(organization, BODY, elsewhere),
+  )
   await refused(organization, () => sendRaw(port, head, BODY), 401, 'invalid_authentication')
 })
 
@@ -329,7 +335,12 @@ test('headers that are too many or too large are 431', async () => {
   const organization = await system.organization()
   const many = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`X-Number-${index}`, '1']))
   await refused(organization, () => post(organization, BODY, many), 431, 'headers_too_large')
-  await refused(organization, () => post(organization, BODY, { 'X-Large': 'x'.repeat(70_000) }), 431, 'headers_too_large')
+  await refused(
+    organization,
+    () => post(organization, BODY, { 'X-Large': 'x'.repeat(70_000) }),
+    431,
+    'headers_too_large',
+  )
   const long = rawHead(`POST /v1/responses?${'x'.repeat(70_000)}`, requestHeaders(organization, BODY))
   await refused(organization, () => sendRaw(port, long, BODY), 431, 'headers_too_large')
 })
@@ -357,7 +368,13 @@ test('another method on a relayed path is 405 and names the one that is possible
 
 test('C30: TRACE, CONNECT and methods of other protocols are 501', async () => {
   const organization = await system.organization()
-  for (const line of ['TRACE /v1/responses', 'PROPFIND /v1/responses', 'PURGE /v1/responses', 'LINK /', 'TRACE /health']) {
+  for (const line of [
+    'TRACE /v1/responses',
+    'PROPFIND /v1/responses',
+    'PURGE /v1/responses',
+    'LINK /',
+    'TRACE /health',
+  ]) {
     const head = rawHead(line, { Authorization: `Bearer ${organization.token}` })
     await refused(organization, () => sendRaw(port, head), 501, 'not_implemented')
   }
@@ -424,15 +441,33 @@ test('C30: framing that two parsers could read differently is refused once, and 
     'a negative length': [400, head({ 'Content-Length': -1 }) + BODY],
     'a length in hexadecimal': [400, head({ 'Content-Length': `0x${BODY.length.toString(16)}` }) + BODY],
     'a length beyond 64 bits': [400, head({ 'Content-Length': '18446744073709551617' }) + BODY],
-    'Transfer-Encoding: gzip, chunked': [501, head({ ...noLength, 'Transfer-Encoding': 'gzip, chunked' }) + chunked(BODY)],
+    'Transfer-Encoding: gzip, chunked': [
+      501,
+      head({ ...noLength, 'Transfer-Encoding': 'gzip, chunked' }) + chunked(BODY),
+    ],
     'Transfer-Encoding: gzip': [501, head({ ...noLength, 'Transfer-Encoding': 'gzip' }) + chunked(BODY)],
-    'Transfer-Encoding: chunked, identity': [400, head({ ...noLength, 'Transfer-Encoding': 'chunked, identity' }) + chunked(BODY)],
+    'Transfer-Encoding: chunked, identity': [
+      400,
+      head({ ...noLength, 'Transfer-Encoding': 'chunked, identity' }) + chunked(BODY),
+    ],
     'chunked twice': [400, head({ ...noLength, 'Transfer-Encoding': 'chunked, chunked' }) + chunked(BODY)],
     'Transfer-Encoding: xchunked': [501, head({ ...noLength, 'Transfer-Encoding': 'xchunked' }) + chunked(BODY)],
-    'chunked on HTTP/1.0': [501, head({ ...noLength, 'Transfer-Encoding': 'chunked' }).replace('HTTP/1.1', 'HTTP/1.0') + chunked(BODY)],
-    'a chunk size that overflows': [400, `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}FFFFFFFFFFFFFFFFF\r\n${BODY}\r\n0\r\n\r\n`],
-    'a chunk size that is no number': [400, `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}zz\r\n${BODY}\r\n0\r\n\r\n`],
-    'a chunk longer than it says': [400, `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}5\r\n${BODY}\r\n0\r\n\r\n`],
+    'chunked on HTTP/1.0': [
+      501,
+      head({ ...noLength, 'Transfer-Encoding': 'chunked' }).replace('HTTP/1.1', 'HTTP/1.0') + chunked(BODY),
+    ],
+    'a chunk size that overflows': [
+      400,
+      `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}FFFFFFFFFFFFFFFFF\r\n${BODY}\r\n0\r\n\r\n`,
+    ],
+    'a chunk size that is no number': [
+      400,
+      `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}zz\r\n${BODY}\r\n0\r\n\r\n`,
+    ],
+    'a chunk longer than it says': [
+      400,
+      `${head({ ...noLength, 'Transfer-Encoding': 'chunked' })}5\r\n${BODY}\r\n0\r\n\r\n`,
+    ],
     'a bare LF behind a header': [400, head({}).replace('X-User-ID: alice\r\n', 'X-User-ID: alice\n') + BODY],
     'a bare CR in a header': [400, head({ 'X-Odd': 'a\rContent-Length: 0' }) + BODY],
     'bare LFs throughout': [400, head({}).replaceAll('\r\n', '\n') + BODY],
@@ -443,7 +478,7 @@ test('C30: framing that two parsers could read differently is refused once, and 
     'a name that is no token': [400, head({ 'X(Odd)': 'a' }) + BODY],
     'no version': [400, 'POST /v1/responses\r\n\r\n'],
     'another protocol': [400, head({}).replace('HTTP/1.1', 'HTTP/3.7') + BODY],
-    'TLS': [400, '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'],
+    TLS: [400, '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'],
     'two Hosts': [400, head({ Host: ['proxy', 'evil'] }) + BODY],
     'no Host': [400, head({}).replace('Host: proxy\r\n', '') + BODY],
   }
@@ -509,7 +544,19 @@ test('a query does not change where a request goes, and does not cross to OpenAI
 test('C27: Host decides nothing, neither for relayed paths nor for the rest', async (t) => {
   const organization = await system.organization()
   await organization.createUser('only-user')
-  for (const host of ['', 'evil/?', 'evil/#', 'a@b', 'evil/v1/responses?', '[::1', 'x:99999', 'h h', '..', '/v1/api/users', 'é']) {
+  for (const host of [
+    '',
+    'evil/?',
+    'evil/#',
+    'a@b',
+    'evil/v1/responses?',
+    '[::1',
+    'x:99999',
+    'h h',
+    '..',
+    '/v1/api/users',
+    'é',
+  ]) {
     await t.test(JSON.stringify(host), async () => {
       const callsBefore = system.simulator.ledger.entries().length
       const [relayed] = await post(organization, BODY, { Host: host })

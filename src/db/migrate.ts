@@ -42,10 +42,13 @@ export async function migrate(db: Db, directory: URL = MIGRATIONS): Promise<Migr
   return applied
 }
 
-/** Every migration of this version and every one the database has, oldest first. Changes nothing. */
-export async function migrationStatus(db: Db, directory: URL = MIGRATIONS): Promise<MigrationStatus[]> {
+/**
+ * Every migration of this version and every one the database has, oldest first. Changes nothing.
+ * @param db undefined for a database that has not been made yet.
+ */
+export async function migrationStatus(db: Db | undefined, directory: URL = MIGRATIONS): Promise<MigrationStatus[]> {
   const known = await readMigrations(directory)
-  const applied = await db.forOwner(async (tx) => ((await hasHistory(tx)) ? readHistory(tx) : []))
+  const applied = (await db?.forOwner(async (tx) => ((await hasHistory(tx)) ? readHistory(tx) : []))) ?? []
   const byVersion = new Map<number, MigrationStatus>()
   for (const migration of known) byVersion.set(migration.version, { ...migration, appliedAt: undefined })
   for (const migration of applied) byVersion.set(migration.version, migration)

@@ -4,6 +4,7 @@ import type { ColumnType, Generated } from 'kysely'
 export interface Schema {
   instance_secrets: { name: string; sealed: string; created_at: Generated<Date> }
   organizations: OrganizationsTable
+  organization_policies: OrganizationPoliciesTable
   organization_keys: { organization_id: string; version: number; sealed: string; created_at: Generated<Date> }
   users: UsersTable
   api_keys: ApiKeysTable
@@ -20,6 +21,13 @@ interface OrganizationsTable {
   name: string
   token_generation: Generated<number>
   created_at: Generated<Date>
+  updated_at: Generated<Date>
+}
+
+interface OrganizationPoliciesTable {
+  organization_id: string
+  client_gone: string
+  unpriced_models: string
   updated_at: Generated<Date>
 }
 

@@ -17,3 +17,23 @@ export async function findOrganizationById(tx: Tx, id: string) {
 export async function findOrganizationsByName(tx: Tx, name: string) {
   return tx.selectFrom('organizations').select(COLUMNS).where('name', '=', name).orderBy('created_at').execute()
 }
+
+export async function findPolicies(tx: Tx, organizationId: string) {
+  return tx
+    .selectFrom('organization_policies')
+    .select(['client_gone', 'unpriced_models'])
+    .where('organization_id', '=', organizationId)
+    .executeTakeFirst()
+}
+
+export async function upsertPolicies(
+  tx: Tx,
+  organizationId: string,
+  row: { client_gone: string; unpriced_models: string },
+): Promise<void> {
+  await tx
+    .insertInto('organization_policies')
+    .values({ ...row, organization_id: organizationId })
+    .onConflict((conflict) => conflict.column('organization_id').doUpdateSet({ ...row, updated_at: new Date() }))
+    .execute()
+}

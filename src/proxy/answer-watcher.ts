@@ -1,3 +1,4 @@
+import { estimateTokens } from '../ledger/estimate.ts'
 import type { Ending, SettledUsage } from '../ledger/ledger.ts'
 import { JsonFields } from './json-fields.ts'
 import { type SseEvent, SseWatcher } from './sse.ts'
@@ -20,15 +21,15 @@ export interface AnswerWatcher {
   /** The model and tier seen so far, for an answer that is cut. */
   readonly modelUsed: string | null
   readonly serviceTier: string | null
-  /** Bytes of text that OpenAI has produced so far, as far as they can be seen. */
-  readonly outputBytes: number
+  /** Tokens that OpenAI has produced so far, as far as can be seen. */
+  readonly outputTokensEstimate: number
   /** Whether an event of our own can be put in here; its number would be `eventCount`. */
   readonly isBetweenEvents: boolean
   readonly eventCount: number
 }
 
-export function watchAnswer(contentType: string): AnswerWatcher {
-  return contentType.startsWith('text/event-stream') ? new StreamWatcher() : new JsonWatcher()
+export function watchAnswer(form: 'stream' | 'json'): AnswerWatcher {
+  return form === 'stream' ? new StreamWatcher() : new JsonWatcher()
 }
 
 const RESPONSE_FIELDS = [
@@ -66,8 +67,9 @@ class StreamWatcher implements AnswerWatcher {
     this.#sse.push(chunk)
   }
 
-  get outputBytes(): number {
-    return this.#sse.deltaBytes
+  /** OpenAI sends a delta for each token, or for a few. */
+  get outputTokensEstimate(): number {
+    return this.#sse.deltaCount
   }
 
   get isBetweenEvents(): boolean {
@@ -127,8 +129,8 @@ class JsonWatcher implements AnswerWatcher {
     return textOf(this.#json.value('service_tier'))
   }
 
-  get outputBytes(): number {
-    return this.#bytes
+  get outputTokensEstimate(): number {
+    return estimateTokens(this.#bytes)
   }
 }
 

@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { AppError, toErrorBody } from '../errors.ts'
-import { estimateTokens } from '../ledger/estimate.ts'
 import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
 import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import { upstreamFault } from './upstream.ts'
 
@@ -13,7 +13,11 @@ export interface ExchangeOptions {
   attempt: Attempt
   inputTokensEstimate: number
   modelRequested: string | null
+  /** Whether the caller asked for a stream. */
+  wantsStream: boolean
   totalTimeoutMs: number
+  /** Given when the organization wants answers read to their end after the client has gone. */
+  drains: Drains | undefined
   /** A response id is about to reach the client: whose it is must be on record first. */
   onResponseId(id: string): void
   /** Answers with our own error; the head has not been sent. */
@@ -46,6 +50,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #isDiscarding = false
   #isStream = false
   #isClosed = false
+  /** The client has gone and the answer is read to its end for the record. */
+  #drainTimer: NodeJS.Timeout | undefined
+  #drainedBytes = 0
 
   constructor(options: ExchangeOptions) {
     this.#options = options
@@ -61,7 +68,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** How far the answer has come. */
   progress(): Progress {
     return {
-      outputTokens: estimateTokens(this.#watcher?.outputBytes ?? 0),
+      outputTokens: this.#watcher?.outputTokensEstimate ?? 0,
       modelUsed: this.#watcher?.modelUsed ?? null,
       serviceTier: this.#watcher?.serviceTier ?? null,
       responseId: this.#watcher?.responseId ?? null,
@@ -97,8 +104,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     const contentType = headerText(headers['content-type']) ?? ''
-    this.#isStream = contentType.startsWith('text/event-stream')
-    this.#watcher = watchAnswer(contentType)
+    // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
+    this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
+    this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
     this.#response.writeHead(status, clientHeaders(headers))
     if (this.#isStream) this.#response.flushHeaders()
   }
@@ -108,6 +116,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Watched first: whoever sees the end of an answer finds it recorded.
     this.#watcher.push(chunk)
     this.#recordResponseId()
+    if (this.#drainTimer) {
+      this.#drain(chunk)
+      return
+    }
     if (this.#watcher.end) this.#settleAnswer()
     if (!this.#response.write(chunk)) {
       controller.pause()
@@ -213,7 +225,22 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #onClientClose = (): void => {
-    if (!this.#isClosed) this.#abort('client')
+    if (this.#isClosed || this.#abortedFor || this.#drainTimer) return
+    // Before the call has left there is nothing to read to the end.
+    if (!this.#isSent || !this.#options.drains?.begin()) {
+      this.#abort('client')
+      return
+    }
+    this.#drainTimer = setTimeout(() => this.#abort('client'), DRAIN_TIMEOUT_MS)
+    clearTimeout(this.#writeTimer)
+    this.#controller?.resume()
+  }
+
+  #drain(chunk: Buffer): void {
+    this.#drainedBytes += chunk.length
+    const end = this.#watcher?.end
+    if (end) this.#settle('client_closed', end.errorCode, end.usage)
+    if (end || this.#drainedBytes > DRAIN_BYTES_MAX) this.#abort('client')
   }
 
   #abort(reason: 'client' | 'slow_client' | AppError): void {
@@ -228,6 +255,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isClosed = true
     clearTimeout(this.#totalTimer)
     clearTimeout(this.#writeTimer)
+    if (this.#drainTimer) {
+      clearTimeout(this.#drainTimer)
+      this.#options.drains?.end()
+    }
     this.#response.off('drain', this.#onDrain)
     this.#response.off('close', this.#onClientClose)
     this.#options.onClose()
@@ -249,6 +280,10 @@ function refusalFor(status: number): AppError | undefined {
     return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
   }
   return undefined
+}
+
+function isEventStream(contentType: string): boolean {
+  return /^text\/event-stream\s*(;|$)/i.test(contentType)
 }
 
 function headerText(value: string | string[] | undefined): string | null {

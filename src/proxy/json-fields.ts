@@ -28,6 +28,8 @@ export class JsonFields {
   #toldDepth = 1
   #outerKey = ''
   #offset = 0
+  /** Offset behind the last value that ended. */
+  #valueEnd = 0
   #isInString = false
   /** Whether the string under way is a key of a told object. */
   #isKey = false
@@ -75,7 +77,7 @@ export class JsonFields {
         continue
       }
       const byte = chunk[at] as number
-      if (this.#token !== '' && !isTokenByte(byte)) this.#endToken()
+      if (this.#token !== '' && !isTokenByte(byte)) this.#endToken(at)
       switch (byte) {
         case SPACE:
         case TAB:
@@ -128,6 +130,7 @@ export class JsonFields {
       at = quote + 1
       if (isEscaped) continue
       if (this.#isKey) this.#addToKey(chunk.subarray(from, quote))
+      this.#valueEnd = this.#offset + at
       this.#endString()
       return at
     }
@@ -160,11 +163,26 @@ export class JsonFields {
       this.#state = State_INVALID
       return
     }
-    if (this.#toldDepth === 1) this.#outerKey = key
-    const path = this.#toldDepth === 1 ? key : `${this.#outerKey}.${key}`
-    if (this.#toldDepth === 1 && this.fields.has(key)) this.duplicates.push(key)
+    const path = this.#toldDepth === 1 ? this.#outerPath(key) : `${this.#outerKey}.${key}`
+    if (this.#toldDepth === 1) {
+      this.#outerKey = key
+      if (this.fields.has(path)) this.#addDuplicate(key)
+    }
     this.fields.delete(path)
     this.#value = { path, start: -1, pieces: this.#wanted.has(path) ? [] : undefined, bytes: 0 }
+  }
+
+  /** `outer.inner` as one name of the outer object is not the field inside: it gets a path that none has. */
+  #outerPath(key: string): string {
+    const dot = key.indexOf('.')
+    return dot !== -1 && this.#descend.has(key.slice(0, dot)) ? `\0${key}` : key
+  }
+
+  /** The value that comes now replaces the one before with all that is in it. */
+  #addDuplicate(key: string): void {
+    this.duplicates.push(key)
+    if (!this.#descend.has(key)) return
+    for (const path of this.fields.keys()) if (path.startsWith(`${key}.`)) this.fields.delete(path)
   }
 
   #startValue(at: number): void {
@@ -206,6 +224,7 @@ export class JsonFields {
     }
     if (this.#containers.length === this.#toldDepth) this.#endValue(chunk, captureFrom, at)
     this.#containers.pop()
+    this.#valueEnd = this.#offset + at + 1
     if (this.#toldDepth === 2 && this.#containers.length === 1) {
       this.#toldDepth = 1
       if (this.#outerValue) {
@@ -236,9 +255,8 @@ export class JsonFields {
     if (!value) return
     this.#capture(chunk, captureFrom, at)
     this.#value = undefined
-    let end = this.#offset + at
-    const raw = value.pieces && trimEnd(Buffer.concat(value.pieces))
-    if (raw) end = value.start + raw.length
+    const end = this.#valueEnd
+    const raw = value.pieces && Buffer.concat(value.pieces).subarray(0, end - value.start)
     this.fields.set(value.path, { start: value.start, end, raw })
   }
 
@@ -271,7 +289,8 @@ export class JsonFields {
     return isFirst && this.#value?.start === this.#offset + at
   }
 
-  #endToken(): void {
+  #endToken(at: number): void {
+    this.#valueEnd = this.#offset + at
     this.#state = TOKEN.test(this.#token) ? State_NEXT : State_INVALID
     this.#token = ''
   }
@@ -328,10 +347,4 @@ function decodeKey(bytes: Buffer): string | undefined {
   } catch {
     return undefined
   }
-}
-
-function trimEnd(bytes: Buffer): Buffer {
-  let end = bytes.length
-  while (end > 0 && (bytes[end - 1] as number) <= SPACE) end -= 1
-  return end === bytes.length ? bytes : bytes.subarray(0, end)
 }

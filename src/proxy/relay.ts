@@ -8,7 +8,10 @@ import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { newSessionId } from '../ids.ts'
 import { estimateTokens } from '../ledger/estimate.ts'
 import type { Ledger } from '../ledger/ledger.ts'
+import type { PriceTable } from '../ledger/pricing.ts'
+import type { PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
+import { Drains } from './drains.ts'
 import type { Endpoint } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
@@ -37,11 +40,14 @@ export interface RelayDeps {
   ownership: Ownership
   ledger: Ledger
   upstream: Upstream
+  prices: PriceTable
+  policies: PolicyReader
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, ledger, upstream } = deps
+  const { config, authenticator, keyRing, ownership, ledger, upstream, prices, policies: readPolicies } = deps
   const exchanges = new Set<Exchange>()
+  const drains = new Drains()
   let admittedCount = 0
 
   /** One request, as a story: admit, identify, read, resolve, open the attempt, call. The exchange does the rest. */
@@ -61,6 +67,8 @@ export function createRelay(deps: RelayDeps): Relay {
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const payload = await readPayload(request, config.requestBodyBytesMax)
     const origin = await resolveReferences(identity, payload)
+    const policies = await readPolicies(identity.organizationId)
+    if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
     if (response.destroyed) return
 
@@ -82,7 +90,9 @@ export function createRelay(deps: RelayDeps): Relay {
       attempt: ledger.open(opening, () => exchange.progress()),
       inputTokensEstimate,
       modelRequested: payload.model,
+      wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
+      drains: policies.clientGone === 'drain' ? drains : undefined,
       onResponseId: (objectId) =>
         ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),
       refuse: call.refuse,
@@ -136,6 +146,18 @@ export function createRelay(deps: RelayDeps): Relay {
       for (const exchange of exchanges) exchange.cut(error)
     },
   }
+}
+
+/** An organization that refuses what has no price does so before anything is spent. */
+function refuseUnpriced(prices: PriceTable, model: string | null): void {
+  if (model !== null && prices.ratesFor(model, new Date()) !== undefined) return
+  throw new AppError(
+    'model_unpriced',
+    'Your organization only allows models that have a price here, and this one has none.',
+    {
+      param: 'model',
+    },
+  )
 }
 
 function overloaded(): AppError {

@@ -11,8 +11,7 @@ export interface SseEvent {
  * Deltas are most of a stream and never carry usage: with an `event:` line they are counted and skipped unparsed.
  */
 export class SseWatcher {
-  /** Bytes of JSON in delta events: what an estimate goes by when a stream is cut. */
-  deltaBytes = 0
+  /** What an estimate goes by when a stream is cut. */
   deltaCount = 0
   eventCount = 0
   readonly #options: { fields: Iterable<string>; descend: Iterable<string> }
@@ -25,7 +24,6 @@ export class SseWatcher {
   #json: JsonFields | undefined
   #hasData = false
   #dataLines = 0
-  #dataBytes = 0
   #isFirstLine = true
   /** A CR ended the last line: an LF right behind it belongs to it. */
   #afterCr = false
@@ -106,7 +104,6 @@ export class SseWatcher {
   }
 
   #data(piece: Buffer): void {
-    this.#dataBytes += piece.length
     this.#json?.push(piece)
   }
 
@@ -130,7 +127,6 @@ export class SseWatcher {
       const type = typeof jsonType === 'string' ? jsonType : this.#eventType
       if (isDelta(type)) {
         this.deltaCount += 1
-        this.deltaBytes += this.#dataBytes
       } else if (this.#json) {
         this.#onEvent({ type, json: this.#json })
       }
@@ -139,7 +135,6 @@ export class SseWatcher {
     this.#json = undefined
     this.#hasData = false
     this.#dataLines = 0
-    this.#dataBytes = 0
   }
 
   #stripBom(head: string): string {

@@ -24,14 +24,18 @@ export interface User {
 }
 
 /** Creates a user, or returns the one that has this external id. */
-export async function createUser({ db }: { db: Db }, caller: Caller, input: { externalId: string }): Promise<User> {
+export async function createUser(
+  { db }: { db: Db },
+  caller: Caller,
+  input: { externalId: string },
+): Promise<User & { isNew: boolean }> {
   requireScope(caller, 'org:admin')
   const externalId = parseExternalId(input.externalId, 'user_id')
   return db.forOrganization(caller.organizationId, async (tx) => {
     const { row, isNew } = await ensureUserRow(tx, caller.organizationId, externalId)
     if (isNew)
       await recordAudit(tx, caller, { action: 'user.create', target: row.id, details: { external_id: externalId } })
-    return toUser(row)
+    return { ...toUser(row), isNew }
   })
 }
 

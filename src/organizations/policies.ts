@@ -1,0 +1,63 @@
+import { recordAudit } from '../audit/service.ts'
+import { type Caller, requireScope } from '../auth/caller.ts'
+import type { Db } from '../db/database.ts'
+import type { OrganizationCache } from '../db/organization-cache.ts'
+import { findPolicies, upsertPolicies } from './store.ts'
+
+/** How an organization wants its calls treated. */
+export interface Policies {
+  /** When the client goes: `abort` the call and estimate, or `drain` it to its end, within bounds, and know. */
+  clientGone: 'abort' | 'drain'
+  /** Calls to a model without a price: `allow` them, shown as unpriced, or `refuse` them. */
+  unpricedModels: 'allow' | 'refuse'
+}
+
+export const DEFAULT_POLICIES: Policies = { clientGone: 'abort', unpricedModels: 'allow' }
+
+export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
+  requireScope(caller, 'org:admin')
+  return db.forOrganization(caller.organizationId, async (tx) =>
+    toPolicies(await findPolicies(tx, caller.organizationId)),
+  )
+}
+
+/** Changes what is given and leaves the rest; holds on every replica within a second. */
+export async function updatePolicies(
+  { db }: { db: Db },
+  caller: Caller,
+  changes: Partial<Policies>,
+): Promise<Policies> {
+  requireScope(caller, 'org:admin')
+  return db.forOrganization(caller.organizationId, async (tx) => {
+    const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
+    await upsertPolicies(tx, caller.organizationId, {
+      client_gone: policies.clientGone,
+      unpriced_models: policies.unpricedModels,
+    })
+    await recordAudit(tx, caller, {
+      action: 'organization.policies',
+      target: caller.organizationId,
+      details: { client_gone: policies.clientGone, unpriced_models: policies.unpricedModels },
+    })
+    return policies
+  })
+}
+
+/** The data plane's view: cached, and dropped within a second of a change. */
+export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
+
+export function openPolicyReader({ db, cache }: { db: Db; cache: OrganizationCache }): PolicyReader {
+  return (organizationId) =>
+    cache.read(`policies:${organizationId}`, async () => {
+      const row = await db.forOrganization(organizationId, (tx) => findPolicies(tx, organizationId))
+      return { organizationId, value: toPolicies(row) }
+    })
+}
+
+function toPolicies(row: { client_gone: string; unpriced_models: string } | undefined): Policies {
+  if (!row) return DEFAULT_POLICIES
+  return {
+    clientGone: row.client_gone === 'drain' ? 'drain' : 'abort',
+    unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
+  }
+}
