@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { parseIntoClientConfig } from 'pg-connection-string'
-import { type KeyRing, openKeyRing, type UpstreamKey } from './api-keys/key-ring.ts'
+import { type KeyRing, openKeyRing } from './api-keys/key-ring.ts'
 import { openVault, type Vault } from './api-keys/vault.ts'
 import { type Authenticator, openAuthenticator } from './auth/authenticate.ts'
 import { type Config, decodeKey } from './config.ts'
@@ -15,6 +15,7 @@ import type { ProbeUpstream } from './health/service.ts'
 import { type Logger, openLog } from './http/log.ts'
 import { newAttemptId } from './ids.ts'
 import { loadSecrets } from './instance-secrets.ts'
+import { type RetrieveResponse, startBackgroundPoller } from './ledger/background.ts'
 import { openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
@@ -85,7 +86,7 @@ export async function openFoundation(
 /** @param probeUpstream comes from the data plane, which nothing here may import. */
 export async function openContext(
   config: Config,
-  plane: { probeUpstream: (key: UpstreamKey) => ReturnType<ProbeUpstream>; isStopping: () => boolean },
+  plane: { probeUpstream: ProbeUpstream; retrieveResponse: RetrieveResponse; isStopping: () => boolean },
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
   const foundation = stack.use(await openFoundation(config, { waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
@@ -144,6 +145,15 @@ export async function openContext(
       onFault,
       closeTimeoutMs,
       onRefused: (attemptId, error) => log.error({ attempt_id: attemptId, err: error }, 'an attempt was refused'),
+    }),
+  )
+  stack.use(
+    startBackgroundPoller({
+      db,
+      keyRing,
+      ledger,
+      retrieveResponse: plane.retrieveResponse,
+      onFault: (error) => log.warn({ err: error }, 'background responses could not be looked after; trying again'),
     }),
   )
   const recovering = recoverAll({ journals, ledger, ownership, log })

@@ -23,7 +23,11 @@ export async function serve(config: Config): Promise<RunningServer> {
   let isStopping = false
   const upstream = stack.use(openUpstream(config))
   const context = stack.use(
-    await openContext(config, { probeUpstream: (key) => upstream.probe(key), isStopping: () => isStopping }),
+    await openContext(config, {
+      probeUpstream: upstream.probe,
+      retrieveResponse: upstream.retrieve,
+      isStopping: () => isStopping,
+    }),
   )
   const { log } = context
   const relay = createRelay({ ...context, upstream })

@@ -5,7 +5,7 @@ import { newAttemptId } from '../ids.ts'
 import type { Journal, Position } from './journal.ts'
 import type { PriceTable } from './pricing.ts'
 import type { Recovered } from './recovery.ts'
-import { insertSettledAttempts, type SettledRow } from './store.ts'
+import { insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
 import { readUsage, type Usage } from './usage.ts'
 
 /** What is known of a call upstream before it is made. */
@@ -20,6 +20,8 @@ export interface Opening {
   isStream: boolean
   /** What the input will cost in tokens, should nobody ever report it. */
   inputTokensEstimate: number
+  /** A background response goes on at OpenAI whatever becomes of this call. */
+  isBackground: boolean
 }
 
 export type Ending =
@@ -56,6 +58,16 @@ export type SettledUsage =
 export interface Attempt {
   readonly id: string
   settle(settlement: Settlement): void
+  /** Instead of settling: the answer goes on in the background, and its end has to be asked for. */
+  defer(responseId: string): void
+  /** Records how far the answer has come without waiting for the next time that everybody is asked. */
+  recordProgress(): void
+}
+
+/** An attempt whose end has to be asked for. */
+export interface DeferredRecord {
+  opened: OpenedRecord
+  responseId: string
 }
 
 /** How far an answer has come: what is known of it should this process die now. */
@@ -80,6 +92,8 @@ export interface Ledger {
   readonly pendingCount: number
   /** Resolves when what is settled by now can be read from the database. */
   flush(signal?: AbortSignal): Promise<void>
+  /** Settles an attempt that was deferred, by this process or another; of several settlements one is recorded. */
+  settleDeferred(opened: OpenedRecord, settlement: Settlement): void
   /** Ships what a dead process left in its journal. Doing it twice changes nothing. */
   restore(recovered: Recovered): Promise<{ settled: number; interrupted: number }>
   [Symbol.asyncDispose](): Promise<void>
@@ -108,8 +122,12 @@ export function openLedger(deps: {
   const { db, journal, prices } = deps
   const writer: BatchWriter<Shippable> = openBatchWriter({
     async write(items) {
-      const rows = items.map(({ row }) => row)
-      await db.forOperator((tx) => insertSettledAttempts(tx, rows), SHIP_TIMEOUT_MS)
+      const rows = items.flatMap((item) => item.row ?? [])
+      const deferred = items.flatMap((item) => item.deferred ?? [])
+      await db.forOperator(async (tx) => {
+        if (deferred.length > 0) await insertDeferred(tx, deferred)
+        if (rows.length > 0) await insertSettledAttempts(tx, rows)
+      }, SHIP_TIMEOUT_MS)
       const last = items.findLast(({ position }) => position !== undefined)?.position
       if (last) journal.shipped(last)
     },
@@ -118,7 +136,7 @@ export function openLedger(deps: {
     pendingMax: PENDING_MAX,
     closeTimeoutMs: deps.closeTimeoutMs,
     onFault: deps.onFault,
-    onRefused: ({ row }, error) => deps.onRefused(row.attempt_id, error),
+    onRefused: ({ row, deferred }, error) => deps.onRefused(row?.attempt_id ?? deferred?.opened.id ?? '', error),
   })
   const open = new Map<string, OpenAttempt>()
   const progressTimer = setInterval(() => recordProgress(journal, open), PROGRESS_INTERVAL_MS)
@@ -149,16 +167,35 @@ export function openLedger(deps: {
           journal.release(segment)
           writer.add({ row, position })
         },
+        defer(responseId) {
+          if (!open.delete(id)) return
+          const deferred: DeferredRecord = { opened: record, responseId }
+          const position = journal.appendWithReserve({ deferred })
+          journal.release(segment)
+          writer.add({ deferred, position })
+        },
+        recordProgress() {
+          journal.appendWithReserve({ progress: { id, at: new Date().toISOString(), ...observe() } })
+        },
       }
+    },
+    settleDeferred(opened, settlement) {
+      const settledAt = new Date()
+      const durationMs = settledAt.getTime() - new Date(opened.openedAt).getTime()
+      const row = toRow(prices, opened, settlement, { settledAt, durationMs })
+      writer.add({ row, position: journal.appendWithReserve({ settled: row }) })
     },
     get pendingCount() {
       return open.size + writer.pendingCount
     },
     flush: (signal) => writer.flush(signal),
-    async restore({ settled, unsettled }) {
+    async restore({ settled, deferred, unsettled }) {
       for (const row of settled) writer.add({ row, position: undefined })
+      for (const one of deferred) writer.add({ deferred: one, position: undefined })
       for (const { opened, progress } of unsettled) {
-        writer.add({ row: interruptedRow(prices, opened, progress), position: undefined })
+        const responseId = opened.opening.isBackground ? progress?.responseId : undefined
+        if (responseId) writer.add({ deferred: { opened, responseId }, position: undefined })
+        else writer.add({ row: interruptedRow(prices, opened, progress), position: undefined })
       }
       await writer.flush()
       return { settled: settled.length, interrupted: unsettled.length }
@@ -171,7 +208,8 @@ export function openLedger(deps: {
 }
 
 interface Shippable {
-  row: SettledRow
+  row?: SettledRow
+  deferred?: DeferredRecord
   /** Undefined for rows of another process's journal. */
   position: Position | undefined
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { hasLiveLease } from '../db/process-lock.ts'
 import type { OwnedObject } from '../ownership/service.ts'
 import { isBehind, LEASES, readJournal } from './journal.ts'
-import type { OpenedRecord, ProgressRecord } from './ledger.ts'
+import type { DeferredRecord, OpenedRecord, ProgressRecord } from './ledger.ts'
 import type { SettledRow } from './store.ts'
 
 /** What a dead process's journal still has to tell the database. */
@@ -12,6 +12,7 @@ export interface Recovered {
   settled: SettledRow[]
   /** Opened and never settled, with the last that was known of each. */
   unsettled: { opened: OpenedRecord; progress: ProgressRecord | undefined }[]
+  deferred: DeferredRecord[]
   owned: OwnedObject[]
   damagedBytes: number
 }
@@ -31,6 +32,7 @@ export async function recoverJournal(directory: string): Promise<Recovered> {
   const { records, shipped, damagedBytes } = await readJournal(directory)
   const open = new Map<string, { opened: OpenedRecord; progress: ProgressRecord | undefined }>()
   const settled: SettledRow[] = []
+  const deferred: DeferredRecord[] = []
   const owned: OwnedObject[] = []
   for (const { record, position } of records) {
     const entry = record as JournalRecord
@@ -42,16 +44,20 @@ export async function recoverJournal(directory: string): Promise<Recovered> {
     } else if (entry.settled) {
       open.delete(entry.settled.attempt_id)
       if (!isBehind(position, shipped)) settled.push(entry.settled)
+    } else if (entry.deferred) {
+      open.delete(entry.deferred.opened.id)
+      if (!isBehind(position, shipped)) deferred.push(entry.deferred)
     } else if (entry.owned) {
       owned.push(entry.owned)
     }
   }
-  return { settled, unsettled: [...open.values()], owned, damagedBytes }
+  return { settled, deferred, unsettled: [...open.values()], owned, damagedBytes }
 }
 
 interface JournalRecord {
   opened?: OpenedRecord
   progress?: ProgressRecord
   settled?: SettledRow
+  deferred?: DeferredRecord
   owned?: OwnedObject
 }

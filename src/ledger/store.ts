@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Tx } from '../db/database.ts'
 import type { AttemptsTable } from '../db/schema.ts'
+import type { DeferredRecord, OpenedRecord } from './ledger.ts'
 
 /** A row of `attempts` as JSON carries it: times as ISO text, money as decimal digits. */
 export type SettledRow = {
@@ -42,6 +43,10 @@ export async function insertSettledAttempts(tx: Tx, rows: readonly SettledRow[])
       cost_nano_usd = usage_daily.cost_nano_usd + excluded.cost_nano_usd,
       duration_ms = usage_daily.duration_ms + excluded.duration_ms`.execute(tx)
   await sql`
+    delete from background_attempts using jsonb_populate_recordset(null::attempts, ${json}::jsonb) as settled
+    where background_attempts.organization_id = settled.organization_id
+      and background_attempts.attempt_id = settled.attempt_id`.execute(tx)
+  await sql`
     insert into sessions (organization_id, owner_id, session_id, user_id, started_at, last_request_at)
     select organization_id, coalesce(user_id, api_key_id), session_id, user_id, min(opened_at), max(opened_at)
     from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
@@ -50,6 +55,55 @@ export async function insertSettledAttempts(tx: Tx, rows: readonly SettledRow[])
     on conflict (organization_id, owner_id, session_id) do update
     set last_request_at = greatest(sessions.last_request_at, excluded.last_request_at)`.execute(tx)
 }
+
+/** Attempts whose end has to be asked for; one that was settled meanwhile stays settled. */
+export async function insertDeferred(tx: Tx, deferred: readonly DeferredRecord[]): Promise<void> {
+  const rows = deferred.map(({ opened, responseId }) => ({
+    organization_id: opened.opening.organizationId,
+    attempt_id: opened.id,
+    response_id: responseId,
+    api_key_id: opened.opening.apiKeyId,
+    opened,
+  }))
+  await sql`
+    insert into background_attempts (organization_id, attempt_id, response_id, api_key_id, opened)
+    select organization_id, attempt_id, response_id, api_key_id, opened
+    from jsonb_populate_recordset(null::background_attempts, ${JSON.stringify(rows)}::jsonb) as deferred
+    where not exists (
+      select from attempts
+      where attempts.organization_id = deferred.organization_id and attempts.attempt_id = deferred.attempt_id
+        and attempts.opened_at = (deferred.opened ->> 'openedAt')::timestamptz
+    )
+    on conflict do nothing`.execute(tx)
+}
+
+/** Takes attempts whose end is due to be asked for, so that no other server asks at the same time. */
+export async function claimDeferred(tx: Tx, limit: number): Promise<ClaimedAttempt[]> {
+  const { rows } = await sql<ClaimedAttempt>`
+    update background_attempts set
+      polls = polls + 1,
+      next_poll_at = now() + least(power(2, least(polls, 10)), ${POLL_SECONDS_MAX}) * interval '1 second'
+    where (organization_id, attempt_id) in (
+      select organization_id, attempt_id from background_attempts
+      where next_poll_at <= now()
+      order by next_poll_at
+      limit ${limit}
+      for update skip locked
+    )
+    returning organization_id, attempt_id, response_id, api_key_id, opened, created_at`.execute(tx)
+  return rows
+}
+
+export interface ClaimedAttempt {
+  organization_id: string
+  attempt_id: string
+  response_id: string
+  api_key_id: string
+  opened: OpenedRecord
+  created_at: Date
+}
+
+const POLL_SECONDS_MAX = 60
 
 /** Groups of sums that are not what their rows add up to; none, ever. */
 export async function findWrongSums(tx: Tx) {

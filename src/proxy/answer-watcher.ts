@@ -5,7 +5,8 @@ import { type SseEvent, SseWatcher } from './sse.ts'
 
 /** How an answer of the Responses API ended, read in passing. */
 export interface AnswerEnd {
-  ending: Ending
+  /** `pending`: the answer goes on in the background. */
+  ending: Ending | 'pending'
   errorCode: string | null
   modelUsed: string | null
   serviceTier: string | null
@@ -15,6 +16,8 @@ export interface AnswerEnd {
 /** Reads what accounting needs out of an answer's bytes as they go by. */
 export interface AnswerWatcher {
   push(chunk: Buffer): void
+  /** The answer's bytes are over. */
+  finish(): void
   readonly responseId: string | null
   /** Set as soon as the end of the answer has been seen, which can be before the end of its bytes. */
   readonly end: AnswerEnd | undefined
@@ -67,6 +70,10 @@ class StreamWatcher implements AnswerWatcher {
     this.#sse.push(chunk)
   }
 
+  finish(): void {
+    this.#sse.finish()
+  }
+
   /** OpenAI sends a delta for each token, or for a few. */
   get outputTokensEstimate(): number {
     return this.#sse.deltaCount
@@ -113,6 +120,8 @@ class JsonWatcher implements AnswerWatcher {
     if (this.#json.isComplete) this.#end ??= readEnd(this.#json, '')
   }
 
+  finish(): void {}
+
   get end(): AnswerEnd | undefined {
     return this.#end
   }
@@ -148,7 +157,8 @@ function readEnd(json: JsonFields, prefix: '' | 'response.'): AnswerEnd {
   }
 }
 
-function endingOf(status: string | null, hasError: boolean): Ending {
+function endingOf(status: string | null, hasError: boolean): Ending | 'pending' {
+  if (status === 'queued' || status === 'in_progress') return 'pending'
   if (status === 'incomplete' || status === 'failed' || status === 'cancelled') return status
   return hasError ? 'failed' : 'completed'
 }

@@ -16,6 +16,8 @@ export interface ExchangeOptions {
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
   totalTimeoutMs: number
+  /** The answer goes on at OpenAI when this call ends. */
+  isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
   /** A response id is about to reach the client: whose it is must be on record first. */
@@ -132,6 +134,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#close()
       return
     }
+    this.#watcher?.finish()
     if (this.#isStreamBroken()) {
       this.#fail(new AppError('upstream_unreachable', 'OpenAI ended its answer before it was complete.'))
       return
@@ -173,6 +176,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (id === null) return
     this.#isResponseIdKnown = true
     this.#options.onResponseId(id)
+    // From here on its end can be asked for, even by another process.
+    if (this.#options.isBackground) this.#options.attempt.recordProgress()
   }
 
   #settleAnswer(): void {
@@ -187,10 +192,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 
-  #settle(ending: Ending, errorCode: string | null, usage: SettledUsage): void {
+  #settle(ending: Ending | 'pending', errorCode: string | null, usage: SettledUsage): void {
     const watcher = this.#watcher
+    const goesOn = ending === 'pending' || (this.#options.isBackground && watcher?.end === undefined)
+    if (goesOn && watcher?.responseId && this.#httpStatus === 200) {
+      this.#options.attempt.defer(watcher.responseId)
+      return
+    }
     this.#options.attempt.settle({
-      ending,
+      ending: ending === 'pending' ? 'completed' : ending,
       errorCode,
       usage,
       httpStatus: this.#httpStatus,

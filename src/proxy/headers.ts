@@ -16,10 +16,11 @@ export function upstreamHeaders(
     'accept-encoding',
     'identity',
   ]
+  const connectionOnly = namedByConnection(rawHeaders)
   let hasClientRequestId = false
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
-    if (!isForwarded(name)) continue
+    if (!isForwarded(name) || connectionOnly.has(name)) continue
     headers.push(name, rawHeaders[at + 1] as string)
     hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
@@ -39,6 +40,21 @@ export function clientHeaders(headers: IncomingHttpHeaders): string[] {
   }
   return kept
 }
+
+/** Headers that their sender meant for this connection alone (RFC 9110, section 7.6.1). */
+function namedByConnection(rawHeaders: readonly string[]): ReadonlySet<string> {
+  let names: Set<string> | undefined
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if ((rawHeaders[at] as string).toLowerCase() !== 'connection') continue
+    const value = (rawHeaders[at + 1] as string).toLowerCase()
+    if (value === 'keep-alive' || value === 'close') continue
+    names ??= new Set()
+    for (const name of value.split(',')) names.add(name.trim())
+  }
+  return names ?? NONE
+}
+
+const NONE: ReadonlySet<string> = new Set()
 
 const CLIENT_REQUEST_ID = 'x-client-request-id'
 

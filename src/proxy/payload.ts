@@ -8,6 +8,7 @@ export interface Payload {
   bytes: Buffer
   model: string | null
   isStream: boolean
+  isBackground: boolean
   previousResponseId: string | undefined
   conversationId: string | undefined
 }
@@ -46,6 +47,7 @@ export async function readPayload(request: IncomingMessage, bytesMax: number): P
     bytes,
     model: readText(json, 'model') ?? null,
     isStream: json.value('stream') === true,
+    isBackground: json.value('background') === true,
     previousResponseId: readText(json, 'previous_response_id'),
     conversationId: readConversation(json),
   }
@@ -55,7 +57,7 @@ export function bodyTooLarge(bytesMax: number): AppError {
   return new AppError('body_too_large', `The body is larger than the ${bytesMax} bytes this proxy accepts.`)
 }
 
-const WANTED = ['model', 'stream', 'previous_response_id', 'conversation']
+const WANTED = ['model', 'stream', 'background', 'previous_response_id', 'conversation']
 
 /** A text, or undefined when absent or null; anything else is refused rather than passed on unchecked. */
 function readText(json: JsonFields, name: string): string | undefined {

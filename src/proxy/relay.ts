@@ -84,6 +84,7 @@ export function createRelay(deps: RelayDeps): Relay {
       modelRequested: payload.model,
       isStream: payload.isStream,
       inputTokensEstimate,
+      isBackground: payload.isBackground,
     }
     const exchange: Exchange = new Exchange({
       response,
@@ -92,6 +93,7 @@ export function createRelay(deps: RelayDeps): Relay {
       modelRequested: payload.model,
       wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
+      isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
       onResponseId: (objectId) =>
         ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),

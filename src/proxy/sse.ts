@@ -62,6 +62,11 @@ export class SseWatcher {
     }
   }
 
+  /** The bytes are over: an event whose last line or blank line never came still counts, if its data did come whole. */
+  finish(): void {
+    if (this.#json?.isComplete) this.#dispatch()
+  }
+
   #linePiece(piece: Buffer): void {
     let rest = piece
     if (this.#line === 'start') {

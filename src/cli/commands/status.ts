@@ -1,0 +1,147 @@
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import type { Config } from '../../config.ts'
+import type { Db } from '../../db/database.ts'
+import { type MigrationStatus, migrationStatus } from '../../db/migrate.ts'
+import { AppError } from '../../errors.ts'
+import { formatDecimal, formatUsd } from '../../ledger/money.ts'
+import { VERSION } from '../../version.ts'
+import { addCommand } from '../command.ts'
+import { connectToExisting, readCommandConfig } from '../connect.ts'
+import { field, type OutputOptions, printResult } from '../output.ts'
+import { type Overview, readOverview, readServerVersion } from '../overview-store.ts'
+
+/** Looks and changes nothing; exits with 1 when the database does not answer. */
+export function addStatusCommand(program: Command): void {
+  addCommand(program, 'status', 'show the state of this installation; changes nothing', 'status --json').action(
+    async (options: OutputOptions) => {
+      const config = readCommandConfig()
+      await using storage = await connectToExisting(config)
+      const location = config.databaseUrl
+        ? `${storage?.db.connection.host}:${storage?.db.connection.port}/${storage?.db.connection.database}`
+        : resolve(config.dataDirectory)
+      const [database, server] = await Promise.all([readDatabase(storage?.db), askServer(config)])
+      const kind = config.databaseUrl ? 'external' : 'embedded'
+      printResult(options, toDocument({ kind, location }, database, server), [
+        '',
+        field('Version', VERSION),
+        field('Database', `${kind}, ${location}`),
+        ...formatDatabase(database),
+        field('Server', `${server.url} ${SERVER_STATES[server.state]}`),
+      ])
+      if (database.state === 'unreachable') process.exitCode = 1
+    },
+  )
+}
+
+type DatabaseReport =
+  | { state: 'not_created' | 'unreachable' }
+  | { state: 'reachable'; version: string; migrations: MigrationStatus[]; overview: Overview | undefined }
+
+async function readDatabase(db: Db | undefined): Promise<DatabaseReport> {
+  if (!db) return { state: 'not_created' }
+  try {
+    const version = await db.forOwner(readServerVersion)
+    const migrations = await migrationStatus(db)
+    const isEmpty = migrations.every(({ appliedAt }) => !appliedAt)
+    return {
+      state: 'reachable',
+      version,
+      migrations,
+      overview: isEmpty ? undefined : await db.forOperator(readOverview),
+    }
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'database_unavailable') return { state: 'unreachable' }
+    throw error
+  }
+}
+
+function formatDatabase(database: DatabaseReport): string[] {
+  if (database.state !== 'reachable') return [DATABASE_STATES[database.state]]
+  const { version, overview } = database
+  const lines = [
+    field('Postgres', `${version}, reachable`),
+    field('Migrations', describeMigrations(database.migrations)),
+  ]
+  if (!overview) return lines
+  const unpriced = overview.unpriced_requests > 0n ? ` (${overview.unpriced_requests} unpriced)` : ''
+  return [
+    ...lines,
+    `Organizations: ${overview.organizations}`,
+    `Users: ${overview.users}`,
+    `Active API keys: ${overview.active_keys}`,
+    `Valid tokens: ${overview.valid_tokens}`,
+    `Requests in 24 hours: ${overview.requests}, ${formatUsd(overview.cost_nano_usd)}${unpriced}`,
+  ]
+}
+
+const DATABASE_STATES = {
+  not_created: 'Postgres: not created yet; "openai-proxy start" does so',
+  unreachable: 'Postgres: not reachable',
+} as const
+
+function describeMigrations(migrations: MigrationStatus[]): string {
+  const pending = pendingOf(migrations)
+  if (pending.length === 0) return `up to date (${migrations.length} applied)`
+  return `${pending.length} pending: ${pending.join(', ')}; "openai-proxy migrate" applies them`
+}
+
+function pendingOf(migrations: MigrationStatus[]): string[] {
+  return migrations.filter(({ appliedAt }) => !appliedAt).map(({ name }) => name)
+}
+
+type ServerState = 'ready' | 'not_ready' | 'no_answer'
+
+const SERVER_STATES: Record<ServerState, string> = {
+  ready: 'is ready',
+  not_ready: 'answers but is not ready',
+  no_answer: 'does not answer',
+}
+
+async function askServer({ host, port }: Config): Promise<{ url: string; state: ServerState }> {
+  const address = ANY_ADDRESS[host] ?? host
+  const url = `http://${address.includes(':') ? `[${address}]` : address}:${port}`
+  try {
+    const { ok } = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(SERVER_TIMEOUT_MS) })
+    return { url, state: ok ? 'ready' : 'not_ready' }
+  } catch {
+    return { url, state: 'no_answer' }
+  }
+}
+
+const ANY_ADDRESS: Record<string, string> = { '0.0.0.0': '127.0.0.1', '::': '::1' }
+const SERVER_TIMEOUT_MS = 2000
+
+function toDocument(
+  place: { kind: 'external' | 'embedded'; location: string },
+  database: DatabaseReport,
+  server: { url: string; state: ServerState },
+) {
+  const reached = database.state === 'reachable' ? database : undefined
+  const overview = reached?.overview
+  return {
+    version: VERSION,
+    database: {
+      ...place,
+      state: database.state,
+      postgres_version: reached?.version ?? null,
+      pending_migrations: reached ? pendingOf(reached.migrations) : null,
+    },
+    counts: overview
+      ? {
+          organizations: Number(overview.organizations),
+          users: Number(overview.users),
+          active_api_keys: Number(overview.active_keys),
+          valid_tokens: Number(overview.valid_tokens),
+        }
+      : null,
+    last_24_hours: overview
+      ? {
+          requests: Number(overview.requests),
+          unpriced_requests: Number(overview.unpriced_requests),
+          cost_usd: formatDecimal(overview.cost_nano_usd, 9, 2),
+        }
+      : null,
+    server,
+  }
+}

@@ -1,0 +1,72 @@
+/** The operator's command line: the same services as the admin API, for whoever may run it on the server's machine. */
+import { Command, CommanderError } from 'commander'
+import { ConfigError } from '../config.ts'
+import { explainStartFailure } from '../explain-failure.ts'
+import { VERSION } from '../version.ts'
+import { addApiKeyCommands } from './commands/api-keys.ts'
+import { addAuditCommands } from './commands/audit.ts'
+import { addDemoCommand } from './commands/demo.ts'
+import { addSecretCommands } from './commands/generate-keys.ts'
+import { addMigrateCommand } from './commands/migrate.ts'
+import { addOrganizationCommands } from './commands/organizations.ts'
+import { addRequestCommands } from './commands/requests.ts'
+import { addSimulateCommand } from './commands/simulate.ts'
+import { addStartCommand } from './commands/start.ts'
+import { addStatusCommand } from './commands/status.ts'
+import { addTokenCommands } from './commands/tokens.ts'
+import { addUserCommands } from './commands/users.ts'
+import { printError } from './output.ts'
+
+// Both can hold keys: a report by its environment, a snapshot by its heap.
+process.report.reportOnFatalError = false
+process.report.excludeEnv = true
+
+const program = createProgram()
+try {
+  if (process.argv.length <= 2) program.outputHelp()
+  else await program.parseAsync()
+} catch (error) {
+  process.exitCode = explain(error)
+}
+
+function createProgram(): Command {
+  const program = new Command('openai-proxy')
+    .description('Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys and tokens.')
+    .version(VERSION, '-V, --version', 'print the version')
+    .configureOutput({ outputError: () => {} })
+    .exitOverride()
+    .addHelpText('after', '\nSettings come from the environment and from .env in the working directory.')
+  program.commandsGroup('Run:')
+  addStartCommand(program)
+  addDemoCommand(program)
+  addSimulateCommand(program)
+  program.commandsGroup('Organizations and users:')
+  addOrganizationCommands(program)
+  addUserCommands(program)
+  program.commandsGroup('API keys:')
+  addApiKeyCommands(program)
+  program.commandsGroup('Tokens:')
+  addTokenCommands(program)
+  program.commandsGroup('Records:')
+  addRequestCommands(program)
+  addAuditCommands(program)
+  program.commandsGroup('Installation:')
+  addStatusCommand(program)
+  addMigrateCommand(program)
+  addSecretCommands(program)
+  return program
+}
+
+/** @returns the exit code: 2 for a command line that says nothing sensible, 1 for a command that failed. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0
+    const sentence = error.message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '; $1')
+    printError(`${sentence.charAt(0).toUpperCase()}${sentence.slice(1).replace(/\.$/, '')}.`)
+    return USAGE_ERROR
+  }
+  printError(error instanceof ConfigError ? error.problems.join(' ') : explainStartFailure(error))
+  return 1
+}
+
+const USAGE_ERROR = 2
