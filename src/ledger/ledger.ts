@@ -2,10 +2,12 @@ import { type BatchWriter, openBatchWriter } from '../db/batch-writer.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { newAttemptId } from '../ids.ts'
+import { estimateInputTokens, type InputMeasure } from './estimate.ts'
 import type { Journal, Position } from './journal.ts'
 import type { PriceTable } from './pricing.ts'
 import type { Recovered } from './recovery.ts'
 import { insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
+import { openTokenizer } from './tokenizer.ts'
 import { readUsage, type Usage } from './usage.ts'
 
 /** What is known of a call upstream before it is made. */
@@ -51,7 +53,8 @@ export interface Settlement {
 export type SettledUsage =
   | { source: 'reported'; raw: unknown; webSearchCalls: number }
   | { source: 'none' }
-  | { source: 'estimated'; inputTokens: number; outputTokens: number }
+  /** Cut before its end: the input is counted by the ledger, the output is what was seen. */
+  | { source: 'estimated'; outputTokens: number }
   | { source: 'unknown' }
 
 /** One call upstream. It is settled exactly once; whoever comes second changes nothing. */
@@ -84,10 +87,11 @@ export interface Progress {
  */
 export interface Ledger {
   /**
+   * @param input kept in memory for an estimate; its text never reaches the journal.
    * @param observe asked now and then while the attempt is open.
    * @throws {AppError} `storage_full` or `database_unavailable` when its settlement could not be kept safe.
    */
-  open(opening: Opening, observe: () => Progress): Attempt
+  open(opening: Opening, input: InputMeasure, observe: () => Progress): Attempt
   /** Attempts that are open or not yet in the database. */
   readonly pendingCount: number
   /** Resolves when what is settled by now can be read from the database. */
@@ -139,11 +143,13 @@ export function openLedger(deps: {
     onRefused: ({ row, deferred }, error) => deps.onRefused(row?.attempt_id ?? deferred?.opened.id ?? '', error),
   })
   const open = new Map<string, OpenAttempt>()
+  const tokenizer = openTokenizer()
+  const estimates = new Pending()
   const progressTimer = setInterval(() => recordProgress(journal, open), PROGRESS_INTERVAL_MS)
   progressTimer.unref()
 
   return {
-    open(opening, observe) {
+    open(opening, input, observe) {
       if (journal.isFull) throw storageFull()
       if (writer.isFull) {
         throw new AppError('database_unavailable', 'Too many requests wait to be recorded; try again shortly.', {
@@ -161,11 +167,16 @@ export function openLedger(deps: {
         id,
         settle(settlement) {
           if (!open.delete(id)) return
-          const durationMs = Math.round(performance.now() - startedAt)
-          const row = toRow(prices, record, settlement, { settledAt: new Date(), durationMs })
-          const position = journal.appendWithReserve({ settled: row })
-          journal.release(segment)
-          writer.add({ row, position })
+          const times = { settledAt: new Date(), durationMs: Math.round(performance.now() - startedAt) }
+          const settleWith = (inputTokens: number) => {
+            const row = toRow(prices, record, settlement, inputTokens, times)
+            const position = journal.appendWithReserve({ settled: row })
+            journal.release(segment)
+            writer.add({ row, position })
+          }
+          if (settlement.usage.source === 'estimated')
+            estimates.add(tokenizer.count(input.sample), (tokens) => settleWith(estimateInputTokens(input, tokens)))
+          else settleWith(opening.inputTokensEstimate)
         },
         defer(responseId) {
           if (!open.delete(id)) return
@@ -182,13 +193,16 @@ export function openLedger(deps: {
     settleDeferred(opened, settlement) {
       const settledAt = new Date()
       const durationMs = settledAt.getTime() - new Date(opened.openedAt).getTime()
-      const row = toRow(prices, opened, settlement, { settledAt, durationMs })
+      const row = toRow(prices, opened, settlement, opened.opening.inputTokensEstimate, { settledAt, durationMs })
       writer.add({ row, position: journal.appendWithReserve({ settled: row }) })
     },
     get pendingCount() {
-      return open.size + writer.pendingCount
+      return open.size + estimates.size + writer.pendingCount
     },
-    flush: (signal) => writer.flush(signal),
+    async flush(signal) {
+      await estimates.settled()
+      await writer.flush(signal)
+    },
     async restore({ settled, deferred, unsettled }) {
       for (const row of settled) writer.add({ row, position: undefined })
       for (const one of deferred) writer.add({ deferred: one, position: undefined })
@@ -202,6 +216,8 @@ export function openLedger(deps: {
     },
     async [Symbol.asyncDispose]() {
       clearInterval(progressTimer)
+      await estimates.settled()
+      await tokenizer[Symbol.asyncDispose]()
       await writer[Symbol.asyncDispose]()
     },
   }
@@ -218,6 +234,24 @@ interface OpenAttempt {
   observe: () => Progress
   /** As last recorded. */
   outputTokens: number
+}
+
+/** What is being waited for, so that nobody closes the door on it. */
+class Pending {
+  readonly #all = new Set<Promise<void>>()
+
+  add<T>(awaited: Promise<T>, then: (value: T) => void): void {
+    const one = awaited.then(then).finally(() => this.#all.delete(one))
+    this.#all.add(one)
+  }
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.#all)
+  }
 }
 
 const SHIP_INTERVAL_MS = 100
@@ -273,24 +307,21 @@ function interruptedRow(prices: PriceTable, opened: OpenedRecord, progress: Prog
     upstreamRequestId: null,
     modelUsed: progress?.modelUsed ?? opened.opening.modelRequested,
     serviceTier: progress?.serviceTier ?? null,
-    usage: {
-      source: 'estimated',
-      inputTokens: opened.opening.inputTokensEstimate,
-      outputTokens: progress?.outputTokens ?? 0,
-    },
+    usage: { source: 'estimated', outputTokens: progress?.outputTokens ?? 0 },
     firstByteMs: null,
   }
   const durationMs = Math.max(0, settledAt.getTime() - new Date(opened.openedAt).getTime())
-  return toRow(prices, opened, settlement, { settledAt, durationMs })
+  return toRow(prices, opened, settlement, opened.opening.inputTokensEstimate, { settledAt, durationMs })
 }
 
 function toRow(
   prices: PriceTable,
   { id, openedAt, opening }: OpenedRecord,
   settlement: Settlement,
+  inputTokensEstimate: number,
   { settledAt, durationMs }: { settledAt: Date; durationMs: number },
 ): SettledRow {
-  const usage = readSettledUsage(settlement.usage)
+  const usage = readSettledUsage(settlement.usage, inputTokensEstimate)
   const priced = priceOf(prices, settlement, usage, new Date(openedAt))
   return {
     organization_id: opening.organizationId,
@@ -329,11 +360,11 @@ function toRow(
   }
 }
 
-function readSettledUsage(settled: SettledUsage): Usage | undefined {
+function readSettledUsage(settled: SettledUsage, inputTokensEstimate: number): Usage | undefined {
   if (settled.source === 'reported') return readUsage(settled.raw)
   if (settled.source === 'none') return readUsage({ input_tokens: 0, output_tokens: 0 })
   if (settled.source === 'unknown') return undefined
-  return readUsage({ input_tokens: settled.inputTokens, output_tokens: settled.outputTokens })
+  return readUsage({ input_tokens: inputTokensEstimate, output_tokens: settled.outputTokens })
 }
 
 /** A usage object that makes no sense is not a report. */

@@ -11,7 +11,6 @@ import { upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
-  inputTokensEstimate: number
   modelRequested: string | null
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
@@ -217,11 +216,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
    */
   #estimate(): SettledUsage {
     if (!this.#isSent) return { source: 'none' }
-    return {
-      source: 'estimated',
-      inputTokens: this.#options.inputTokensEstimate,
-      outputTokens: this.progress().outputTokens,
-    }
+    return { source: 'estimated', outputTokens: this.progress().outputTokens }
   }
 
   /** A stream that OpenAI ended without saying how it ended: passing that on would look like an answer. */

@@ -6,7 +6,7 @@ import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { newSessionId } from '../ids.ts'
-import { estimateTokens } from '../ledger/estimate.ts'
+import { estimateInputTokens, measureInput } from '../ledger/estimate.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { PolicyReader } from '../organizations/policies.ts'
@@ -73,7 +73,7 @@ export function createRelay(deps: RelayDeps): Relay {
     if (response.destroyed) return
 
     const { organizationId, userId } = identity
-    const inputTokensEstimate = estimateTokens(payload.bytes.length)
+    const input = measureInput(payload.bytes)
     const opening = {
       requestId: call.requestId,
       organizationId,
@@ -83,13 +83,12 @@ export function createRelay(deps: RelayDeps): Relay {
       endpoint: endpoint.name,
       modelRequested: payload.model,
       isStream: payload.isStream,
-      inputTokensEstimate,
+      inputTokensEstimate: estimateInputTokens(input),
       isBackground: payload.isBackground,
     }
     const exchange: Exchange = new Exchange({
       response,
-      attempt: ledger.open(opening, () => exchange.progress()),
-      inputTokensEstimate,
+      attempt: ledger.open(opening, input, () => exchange.progress()),
       modelRequested: payload.model,
       wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,

@@ -49,7 +49,7 @@ export function pasteableLines(demo: {
 
 /** The user of the embedded database is its superuser, for whom row security does not hold. */
 const RECORDS =
-  'select opened_at, request_id, model_used, status, input_tokens, output_tokens, cost_nano_usd / 1e9 as cost_usd from attempts order by opened_at desc limit 5'
+  'select opened_at, request_id, model_used, status, input_tokens, output_tokens, round(cost_nano_usd / 1e9, 9) as cost_usd from attempts order by opened_at desc limit 5'
 
 function title(text: string): string[] {
   return ['', `--- ${text}`, '']

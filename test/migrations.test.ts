@@ -1,0 +1,369 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, globSync } from 'node:fs'
+import { chown, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import { sql } from 'kysely'
+import pg from 'pg'
+import { parseIntoClientConfig } from 'pg-connection-string'
+import { type Db, openDatabase, type Tx } from '../src/db/database.ts'
+import { findUnprivilegedAccount, withoutPrivileges } from '../src/db/embedded/account.ts'
+import { migrate, migrationStatus, SchemaTooNewError } from '../src/db/migrate.ts'
+import { createDatabase, temporaryDirectory } from './harness.ts'
+
+const MIGRATIONS = new URL('../src/db/migrations/', import.meta.url)
+
+const stack = new AsyncDisposableStack()
+after(() => stack.disposeAsync())
+const embedded = parseIntoClientConfig((await createDatabase(stack)).databaseUrl)
+const initdb = [
+  ...(process.env.PATH ?? '').split(':').map((directory) => join(directory, 'initdb')),
+  ...globSync('/usr/lib/postgresql/*/bin/initdb'),
+].find((file) => existsSync(file))
+const system = initdb === undefined ? undefined : await startSystemPostgres(initdb)
+
+for (const { name, server, isSuperuser } of [
+  { name: 'as superuser of the embedded Postgres', server: embedded, isSuperuser: true },
+  { name: 'as ordinary owner in the embedded Postgres', server: embedded, isSuperuser: false },
+  { name: "as superuser of the system's Postgres", server: system, isSuperuser: true },
+  { name: "as ordinary owner in the system's Postgres", server: system, isSuperuser: false },
+]) {
+  const skip = server === undefined && 'there is no initdb of the system'
+  const newDatabase = () => createEmptyDatabase(server ?? embedded, isSuperuser)
+
+  test(`eight servers starting at once make one schema, ${name}`, { skip }, async () => {
+    const connection = await newDatabase()
+    const servers = Array.from({ length: 8 }, () => open(connection))
+
+    const applied = await Promise.all(servers.map((db) => migrate(db)))
+
+    const versions = applied.flat().map(({ version }) => version)
+    assert.deepEqual(versions.sort(compare), [...new Set(versions)], 'each migration once')
+    const status = await migrationStatus(first(servers))
+    assert.deepEqual(
+      status.map(({ version }) => version),
+      versions,
+    )
+    assert.ok(status.every(({ appliedAt }) => appliedAt instanceof Date))
+    assert.ok(versions.length > 0)
+  })
+
+  test(`migrating again changes nothing, ${name}`, { skip }, async () => {
+    const connection = await newDatabase()
+    const db = open(connection)
+    await migrate(db)
+    const before = await describeSchema(connection)
+
+    assert.deepEqual(await migrate(db), [])
+    assert.deepEqual(await migrate(open(connection)), [])
+
+    assert.deepEqual(await describeSchema(connection), before)
+    assert.ok(before.length > 50)
+  })
+
+  test(`every table of tenants has row security, enabled and forced, with a policy, ${name}`, { skip }, async () => {
+    const connection = await newDatabase()
+    await migrate(open(connection))
+
+    const tables = await query<{
+      relname: string
+      is_on: boolean
+      is_forced: boolean
+      policies: number
+      leads: boolean
+    }>(
+      connection,
+      `select c.relname, c.relrowsecurity as is_on, c.relforcerowsecurity as is_forced,
+         (select count(*)::int from pg_policy where polrelid = c.oid) as policies,
+         exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indkey[0] = a.attnum) as leads
+       from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'organization_id' and not a.attisdropped
+       where c.relkind in ('r', 'p') and c.relnamespace = 'public'::regnamespace order by 1`,
+    )
+
+    for (const { relname, is_on, is_forced, policies, leads } of tables) {
+      assert.ok(is_on && is_forced, `${relname}: row security`)
+      assert.ok(leads, `${relname}: organization_id leads its primary key`)
+      // A monthly partition has no policy: nobody may read it but through its table.
+      assert.equal(policies, /_\d{6}$/.test(relname) ? 0 : 1, `${relname}: policies`)
+    }
+    const names = tables.map(({ relname }) => relname)
+    for (const known of ['users', 'api_keys', 'tokens', 'attempts', 'audit_log'])
+      assert.ok(names.includes(known), known)
+    const open_ = await query<{ relname: string }>(
+      connection,
+      `select relname from pg_class where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace
+         and not (relrowsecurity and relforcerowsecurity)`,
+    )
+    assert.deepEqual(
+      open_.map(({ relname }) => relname),
+      ['schema_migrations'],
+    )
+  })
+
+  test(`the coming months have their partitions, ${name}`, { skip }, async () => {
+    const connection = await newDatabase()
+    await migrate(open(connection))
+    const partitions = await query<{ relname: string }>(
+      connection,
+      `select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = 'attempts'::regclass`,
+    )
+    const now = new Date()
+    const expected = [0, 1, 2, 3].map((step) => {
+      const month = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + step))
+      return `attempts_${month.toISOString().slice(0, 7).replace('-', '')}`
+    })
+    assert.deepEqual(partitions.map(({ relname }) => relname).sort(), [...expected, 'attempts_default'].sort())
+  })
+
+  test(`a transaction works as a role that row security binds, ${name}`, { skip }, async () => {
+    const db = open(await newDatabase())
+    await migrate(db)
+    const roleOf = async (tx: Tx) => {
+      const { rows } = await sql<{ rolsuper: boolean; rolbypassrls: boolean; rolcanlogin: boolean }>`
+        select rolsuper, rolbypassrls from pg_roles where rolname = current_user`.execute(tx)
+      return rows
+    }
+    const bound = [{ rolsuper: false, rolbypassrls: false }]
+    assert.deepEqual(await db.forOrganization(randomUUID(), roleOf), bound)
+    assert.deepEqual(await db.forOperator(roleOf), bound)
+  })
+
+  test(`one sees one's own rows; without a tenant one sees none, ${name}`, { skip }, async () => {
+    const connection = await newDatabase()
+    const db = open(connection)
+    await migrate(db)
+    const [own, other] = [await insertTenant(db), await insertTenant(db)]
+    const tables = (
+      await query<{ relname: string }>(
+        connection,
+        `select relname from pg_class where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace
+         and relname <> 'schema_migrations' and not relispartition`,
+      )
+    ).map(({ relname }) => relname)
+    const count = (organizationId: string, table: string) =>
+      db.forOrganization(organizationId, async (tx) => {
+        const { rows } = await sql<{ count: bigint }>`select count(*) from ${sql.table(table)}`.execute(tx)
+        return Number(rows[0]?.count)
+      })
+
+    for (const table of tables) assert.equal(await count('', table), 0, `${table} without a tenant`)
+    for (const table of ['organizations', 'users', 'tokens', 'upstream_objects', 'ratings']) {
+      assert.equal(await count(own, table), 1, table)
+      assert.equal(await count(other, table), 1, table)
+      assert.equal(await count(randomUUID(), table), 0, table)
+    }
+    assert.equal(await count(own, 'instance_secrets'), 0, 'no tenant sees the secrets of the installation')
+    if (isSuperuser) return
+    // The owner of the tables, on a connection on which nobody set anything.
+    for (const table of tables) assert.deepEqual(await query(connection, `select * from ${table}`), [], table)
+  })
+
+  test(`nothing can be written for another tenant, ${name}`, { skip }, async () => {
+    const db = open(await newDatabase())
+    await migrate(db)
+    const [own, other] = [await insertTenant(db), await insertTenant(db)]
+    const refused = { code: '42501' }
+    const asOwn = (statement: ReturnType<typeof sql>) => db.forOrganization(own, (tx) => statement.execute(tx))
+
+    await assert.rejects(asOwn(sql`insert into users (organization_id, external_id) values (${other}, 'x')`), refused)
+    await assert.rejects(asOwn(sql`update users set organization_id = ${other}`), refused)
+    await assert.rejects(asOwn(sql`insert into organizations (name) values ('x')`), refused)
+    await assert.rejects(asOwn(sql`insert into instance_secrets (name, sealed) values ('x', 'y')`), refused)
+    await assert.rejects(
+      asOwn(sql`insert into upstream_objects (organization_id, object_id, kind, api_key_id)
+        values (${other}, 'resp_x', 'response', gen_random_uuid())`),
+      refused,
+    )
+    const ofOther = sql`organization_id = ${other}`
+    for (const statement of [
+      sql`update users set external_id = 'stolen' where ${ofOther}`,
+      sql`delete from users where ${ofOther}`,
+      sql`delete from ratings where ${ofOther}`,
+    ]) {
+      assert.equal((await asOwn(statement)).numAffectedRows, 0n)
+    }
+    await assert.rejects(
+      db.forOrganization('', (tx) =>
+        sql`insert into users (organization_id, external_id) values (${own}, 'x')`.execute(tx),
+      ),
+      refused,
+    )
+  })
+}
+
+test('an older version refuses a schema that a newer one changed in a breaking way, and leaves it as it is', async () => {
+  const connection = await createEmptyDatabase(embedded, true)
+  const db = open(connection)
+  await migrate(db)
+  await query(connection, "insert into schema_migrations (version, name, is_breaking) values (9998, '9998_x', false)")
+  assert.deepEqual(await migrate(db), [], 'a change that breaks nothing is accepted')
+
+  await query(connection, "insert into schema_migrations (version, name, is_breaking) values (9999, '9999_y', true)")
+  const before = await describeSchema(connection)
+
+  await assert.rejects(migrate(db), (error) => error instanceof SchemaTooNewError && /9999/.test(error.message))
+  assert.deepEqual(await describeSchema(connection), before)
+  assert.deepEqual(
+    (await migrationStatus(db)).slice(-2).map(({ name }) => name),
+    ['9998_x', '9999_y'],
+  )
+})
+
+test('a newer version brings an older schema up to date, and what it breaks is on record', async () => {
+  const directory = await copyOfMigrations()
+  const connection = await createEmptyDatabase(embedded, true)
+  const [older, newer] = [open(connection), open(connection)]
+  await migrate(older)
+  await writeFile(new URL('9001_more.sql', directory), 'alter table users add column nickname text;')
+  await writeFile(new URL('9002_less.breaking.sql', directory), 'alter table users drop column nickname;')
+
+  assert.deepEqual(await migrate(newer, directory), [
+    { version: 9001, name: '9001_more', isBreaking: false },
+    { version: 9002, name: '9002_less.breaking', isBreaking: true },
+  ])
+  await assert.rejects(migrate(older), SchemaTooNewError)
+})
+
+test('a migration that fails leaves nothing of itself, and those before it stay', async () => {
+  const directory = await copyOfMigrations()
+  const connection = await createEmptyDatabase(embedded, false)
+  const db = open(connection)
+  await writeFile(new URL('9001_good.sql', directory), 'create table good (n integer);')
+  await writeFile(new URL('9002_bad.sql', directory), 'create table bad (n integer); select 1 / 0;')
+
+  await assert.rejects(migrate(db, directory), { code: '22012' })
+
+  const [found] = await query(connection, "select to_regclass('good') as good, to_regclass('bad') as bad")
+  assert.deepEqual(found, { good: 'good', bad: null })
+  const pending = (await migrationStatus(db, directory)).filter(({ appliedAt }) => appliedAt === undefined)
+  assert.deepEqual(
+    pending.map(({ name }) => name),
+    ['9002_bad'],
+  )
+  await writeFile(new URL('9002_bad.sql', directory), 'create table bad (n integer);')
+  assert.deepEqual(
+    (await migrate(db, directory)).map(({ name }) => name),
+    ['9002_bad'],
+  )
+})
+
+test('asking for the status changes nothing, not even on an empty database', async () => {
+  const connection = await createEmptyDatabase(embedded, false)
+
+  const status = await migrationStatus(open(connection))
+
+  assert.ok(status.length > 0 && status.every(({ appliedAt }) => appliedAt === undefined))
+  assert.deepEqual(
+    await query(connection, "select relname from pg_class where relnamespace = 'public'::regnamespace"),
+    [],
+  )
+})
+
+function open(connection: pg.ClientConfig): Db {
+  return stack.use(openDatabase(connection, 2, () => {}))
+}
+
+/** A new database; its owner is a superuser, or a role that may do nothing else. */
+async function createEmptyDatabase(server: pg.ClientConfig, isSuperuser: boolean): Promise<pg.ClientConfig> {
+  const name = `test_${randomBytes(6).toString('hex')}`
+  if (isSuperuser) {
+    await query(server, `create database ${name}`)
+    return { ...server, database: name }
+  }
+  await query(server, `create role ${name} login nosuperuser nocreatedb nocreaterole nobypassrls`)
+  await query(server, `create database ${name} owner ${name}`)
+  return { ...server, user: name, database: name }
+}
+
+/** An organization with a row in the tables that are easily filled. */
+async function insertTenant(db: Db): Promise<string> {
+  return db.forOperator(async (tx) => {
+    const { id } = await tx.insertInto('organizations').values({ name: 'x' }).returning('id').executeTakeFirstOrThrow()
+    await sql`insert into users (organization_id, external_id) values (${id}, 'alice')`.execute(tx)
+    await sql`insert into tokens (organization_id, scopes, generation, expires_at)
+      values (${id}, array['inference'], 1, now())`.execute(tx)
+    await sql`insert into upstream_objects (organization_id, object_id, kind, api_key_id)
+      values (${id}, 'resp_1', 'response', gen_random_uuid())`.execute(tx)
+    await sql`insert into ratings (organization_id, request_id, rating) values (${id}, 'req_1', 1)`.execute(tx)
+    return id
+  })
+}
+
+/** Everything a migration could change, as text. */
+async function describeSchema(connection: pg.ClientConfig): Promise<unknown[]> {
+  return query(
+    connection,
+    `select relname, relkind, relrowsecurity, relforcerowsecurity, relacl::text, attname, format_type(atttypid, atttypmod)
+     from pg_class left join pg_attribute on attrelid = pg_class.oid and attnum > 0
+     where relnamespace = 'public'::regnamespace order by relname, attnum`,
+  )
+}
+
+async function query<T extends pg.QueryResultRow>(connection: pg.ClientConfig, text: string): Promise<T[]> {
+  const client = new pg.Client(connection)
+  await client.connect()
+  try {
+    return (await client.query<T>(text)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+async function copyOfMigrations(): Promise<URL> {
+  const directory = await temporaryDirectory(stack)
+  await cp(MIGRATIONS, directory, { recursive: true })
+  return pathToFileURL(`${directory}/`)
+}
+
+/** The Postgres of the machine, on a unix socket, as an unprivileged user. */
+async function startSystemPostgres(program: string): Promise<pg.ClientConfig> {
+  const account = await findUnprivilegedAccount()
+  const home = await mkdtemp('/tmp/openai-proxy-pg-')
+  stack.defer(() => rm(home, { recursive: true, force: true, maxRetries: 10 }))
+  const data = join(home, 'data')
+  await mkdir(data, { mode: 0o700 })
+  if (account) for (const path of [home, data]) await chown(path, account.uid, account.gid)
+  const options = { ...withoutPrivileges(account), stdio: 'ignore' as const }
+  const making = spawn(program, ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8'], options)
+  assert.deepEqual(await once(making, 'close'), [0, null], `${program} fails`)
+  const postgres = join(program, '..', 'postgres')
+  const real = existsSync(postgres) ? postgres : first(globSync('/usr/lib/postgresql/*/bin/postgres'))
+  const settings = ['-c', 'listen_addresses=', '-c', 'fsync=off', '-c', `unix_socket_directories=${home}`]
+  const server = spawn(real, ['-D', data, ...settings], options)
+  stack.defer(() => stop(server))
+  const connection = { host: home, port: 5432, user: 'postgres', database: 'postgres' }
+  await untilReady(connection, server)
+  return connection
+}
+
+async function untilReady(connection: pg.ClientConfig, server: ChildProcess): Promise<void> {
+  for (const deadline = performance.now() + 20_000; ; ) {
+    try {
+      await query(connection, 'select 1')
+      return
+    } catch (error) {
+      if (performance.now() > deadline || server.exitCode !== null) throw error
+    }
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+async function stop(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null) return
+  const closed = once(server, 'close')
+  server.kill('SIGINT')
+  await closed
+}
+
+function first<T>(list: readonly T[]): T {
+  assert.ok(list[0] !== undefined)
+  return list[0]
+}
+
+function compare(a: number, b: number): number {
+  return a - b
+}
