@@ -2,6 +2,7 @@ import type { Hono } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
+import { contentRoutes } from './content/routes.ts'
 import type { Context } from './context.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
@@ -35,6 +36,7 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   if (surfaces.includes('admin')) {
     routes.route('/', userRoutes(context))
     routes.route('/', apiKeyRoutes(context))
+    routes.route('/', contentRoutes(context))
     const document = () =>
       routes.getOpenAPI31Document({
         openapi: '3.1.0',

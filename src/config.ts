@@ -120,10 +120,13 @@ export function readConfig(env: Environment): Config {
   return config
 }
 
+/** The longest timer there is (2^31 - 1 ms, 24 days): a longer one would go off at once. */
+const SECONDS_MAX = 2_147_483
+
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 /** Lower-case pieces that mark a value copied from a template rather than generated. */
-const PLACEHOLDERS = /change.?(me|this|in)|your[-_ ]|replace|placeholder|insert[-_ ]|to[-_ ]?do|super[-_ ]?secret/
+const PLACEHOLDERS = /change.?(me|this|in)|\byour[-_ ]|replace|placeholder|insert[-_ ]|\bto[-_ ]?do\b|super[-_ ]?secret/
 
 const GENERATE = 'Run "openai-proxy generate-keys" for good values.'
 
@@ -162,8 +165,8 @@ class Reader {
     const value = this.#value(name)
     if (value === undefined) return fallback * 1000
     const seconds = /^\d{1,7}(\.\d{1,3})?$/.test(value) ? Number(value) : 0
-    if (seconds > 0) return Math.ceil(seconds * 1000)
-    this.#problem(`${name} must be a number of seconds above 0.`)
+    if (seconds > 0 && seconds <= SECONDS_MAX) return Math.ceil(seconds * 1000)
+    this.#problem(`${name} must be a number of seconds above 0 and up to ${SECONDS_MAX}.`)
     return fallback * 1000
   }
 

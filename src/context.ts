@@ -6,6 +6,8 @@ import { type KeyRing, openKeyRing } from './api-keys/key-ring.ts'
 import { openVault, type Vault } from './api-keys/vault.ts'
 import { type Authenticator, openAuthenticator } from './auth/authenticate.ts'
 import { type Config, decodeKey } from './config.ts'
+import { startContentPurge } from './content/purge.ts'
+import { type ContentWriter, openContentWriter, PENDING_CONTENT_BYTES_MAX } from './content/writer.ts'
 import { type Db, isDatabaseFault, openDatabase } from './db/database.ts'
 import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
 import { listen } from './db/listen.ts'
@@ -22,7 +24,7 @@ import { openPriceFile } from './ledger/price-file.ts'
 import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
-import { type Ownership, openOwnership } from './ownership/service.ts'
+import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
 import type { Secret } from './secret.ts'
 import { openUserDirectory } from './users/service.ts'
 
@@ -47,6 +49,7 @@ export interface Context extends Foundation {
   authenticator: Authenticator
   ownership: Ownership
   ledger: Ledger
+  contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
   probeUpstream: ProbeUpstream
@@ -137,6 +140,24 @@ export async function openContext(
         log.error({ err: error }, 'the changed prices are not valid; the former ones stay in force'),
     }),
   )
+  // Opened before the ledger, so that at the end the accounts are closed first.
+  const contents = stack.use(
+    openContentWriter({
+      db,
+      vault,
+      pendingBytesMax: PENDING_CONTENT_BYTES_MAX,
+      onFault,
+      onDropped: (dropped, error) =>
+        log.warn({ dropped, err: error }, 'content of requests was not kept; their accounting is complete'),
+    }),
+  )
+  stack.use(
+    startContentPurge({
+      db,
+      onPurged: (deleted) => log.info({ deleted }, 'content whose deadline has passed was deleted'),
+      onFault: (error) => log.warn({ err: error }, 'content could not be purged; trying again'),
+    }),
+  )
   const ledger = stack.use(
     openLedger({
       db,
@@ -156,7 +177,7 @@ export async function openContext(
       onFault: (error) => log.warn({ err: error }, 'background responses could not be looked after; trying again'),
     }),
   )
-  const recovering = recoverAll({ journals, ledger, ownership, log })
+  const recovering = recoverAll({ db, journals, ledger, log })
   stack.defer(() => recovering)
   const owned = stack.move()
   return {
@@ -166,6 +187,7 @@ export async function openContext(
     authenticator,
     ownership,
     ledger,
+    contents,
     prices,
     policies: openPolicyReader({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
@@ -198,17 +220,12 @@ const IDENTITY_CHANNEL = 'openai_proxy_identity'
 const CLOSE_TIMEOUT_MS = 30_000
 
 /** Ships what dead processes left behind, beside the requests that are coming in. */
-async function recoverAll(deps: {
-  journals: string
-  ledger: Ledger
-  ownership: Ownership
-  log: Logger
-}): Promise<void> {
-  const { journals, ledger, ownership, log } = deps
+async function recoverAll(deps: { db: Db; journals: string; ledger: Ledger; log: Logger }): Promise<void> {
+  const { db, journals, ledger, log } = deps
   for (const directory of await findDeadJournals(journals)) {
     try {
       const recovered = await recoverJournal(directory)
-      await ownership.restore(recovered.owned)
+      await restoreOwnership({ db }, recovered.owned)
       const { settled, interrupted } = await ledger.restore(recovered)
       await removeJournal(directory)
       log.info(

@@ -62,6 +62,11 @@ const ROUTES: Record<string, Row> = {
       { rating: 1, feedback: LONG },
     ],
   },
+  'GET /v1/requests/{request_id}/content': {
+    needs: 'org:admin',
+    path: (tenant) => `/v1/requests/${tenant.requestId}/content`,
+    pathOf: (id) => `/v1/requests/${id}/content`,
+  },
   'POST /v1/api/users': {
     needs: 'org:admin',
     path: () => '/v1/api/users',

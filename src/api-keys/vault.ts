@@ -11,6 +11,9 @@ export interface Vault {
   /** @param context what the text belongs to; opening it for anything else fails. */
   seal(tx: Tx, organizationId: string, context: string, secret: Secret): Promise<string>
   open(tx: Tx, organizationId: string, context: string, sealed: string): Promise<Secret>
+  /** For many texts of one organization: its key is read once. What is sealed is `enc:<key>:` and then bytes, as they are. */
+  sealer(tx: Tx, organizationId: string): Promise<(context: string, plain: Buffer) => Buffer>
+  openBytes(tx: Tx, organizationId: string, context: string, sealed: Buffer): Promise<Buffer>
   /** A keyed hash (HMAC-SHA-256), 32 bytes: a stolen table can neither be used nor searched for known keys. */
   hash(text: string): Buffer
 }
@@ -30,19 +33,19 @@ export class VaultError extends Error {
 export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<Vault> {
   const master: Key = { name: `m-${fingerprint(masterKey)}`, bytes: masterKey }
   const pepper = await db.forOperator(async (tx) => {
-    const sealed = await ensureInstanceSecret(tx, PEPPER, sealBytes(master, PEPPER, randomBytes(KEY_BYTES)))
-    return openBytes(master, PEPPER, sealed)
+    const sealed = await ensureInstanceSecret(tx, PEPPER, sealText(master, PEPPER, randomBytes(KEY_BYTES)))
+    return openText(master, PEPPER, sealed)
   })
   /** Opened data keys by organization and version; they never change once made. */
   const dataKeys = new Map<string, Key>()
 
   async function currentDataKey(tx: Tx, organizationId: string): Promise<Key> {
     const context = dataKeyContext(organizationId, FIRST_VERSION)
-    const fresh = sealBytes(master, context, randomBytes(KEY_BYTES))
+    const fresh = sealText(master, context, randomBytes(KEY_BYTES))
     const row = await ensureDataKey(tx, organizationId, FIRST_VERSION, fresh)
     return {
       name: `v${row.version}`,
-      bytes: openBytes(master, dataKeyContext(organizationId, row.version), row.sealed),
+      bytes: openText(master, dataKeyContext(organizationId, row.version), row.sealed),
     }
   }
 
@@ -52,7 +55,7 @@ export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<
     const version = /^v([1-9]\d{0,8})$/.exec(name)?.[1]
     const row = version === undefined ? undefined : await findDataKey(tx, organizationId, Number(version))
     if (!row) throw new VaultError(`There is no data key ${name} for this organization.`)
-    const key = { name, bytes: openBytes(master, dataKeyContext(organizationId, row.version), row.sealed) }
+    const key = { name, bytes: openText(master, dataKeyContext(organizationId, row.version), row.sealed) }
     if (dataKeys.size >= DATA_KEYS_MAX) dataKeys.clear()
     dataKeys.set(`${organizationId}:${name}`, key)
     return key
@@ -61,11 +64,21 @@ export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<
   return {
     async seal(tx, organizationId, context, secret) {
       const key = await currentDataKey(tx, organizationId)
-      return sealBytes(key, `${organizationId}|${context}`, Buffer.from(secret.reveal()))
+      return sealText(key, `${organizationId}|${context}`, Buffer.from(secret.reveal()))
     },
     async open(tx, organizationId, context, sealed) {
       const key = await dataKey(tx, organizationId, keyNameOf(sealed))
-      return new Secret(openBytes(key, `${organizationId}|${context}`, sealed).toString())
+      return new Secret(openText(key, `${organizationId}|${context}`, sealed).toString())
+    },
+    async sealer(tx, organizationId) {
+      const key = await currentDataKey(tx, organizationId)
+      return (context, plain) =>
+        Buffer.concat([Buffer.from(`enc:${key.name}:`), ...encrypt(key, `${organizationId}|${context}`, plain)])
+    },
+    async openBytes(tx, organizationId, context, sealed) {
+      const name = keyNameOf(sealed.toString('latin1', 0, HEAD_BYTES_MAX))
+      const key = await dataKey(tx, organizationId, name)
+      return decrypt(key, `${organizationId}|${context}`, sealed.subarray(`enc:${name}:`.length))
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
   }
@@ -82,23 +95,32 @@ const NONCE_BYTES = 12
 const TAG_BYTES = 16
 const PEPPER = 'synthetic-key-pepper'
 const FIRST_VERSION = 1
+/** `enc:`, a name of at most 32 characters, `:`. */
+const HEAD_BYTES_MAX = 37
 const DATA_KEYS_MAX = 10_000
 
-/** AES-256-GCM with a random nonce (NIST SP 800-38D): nonce, tag, ciphertext. */
-function sealBytes(key: Key, context: string, plain: Buffer): string {
-  const nonce = randomBytes(NONCE_BYTES)
-  const cipher = createCipheriv('aes-256-gcm', key.bytes, nonce, { authTagLength: TAG_BYTES })
-  cipher.setAAD(Buffer.from(context))
-  const sealed = Buffer.concat([cipher.update(plain), cipher.final()])
-  return `enc:${key.name}:${Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64url')}`
+function sealText(key: Key, context: string, plain: Buffer): string {
+  return `enc:${key.name}:${Buffer.concat(encrypt(key, context, plain)).toString('base64url')}`
 }
 
-function openBytes(key: Key, context: string, sealed: string): Buffer {
+function openText(key: Key, context: string, sealed: string): Buffer {
   const name = keyNameOf(sealed)
   if (name !== key.name) {
     throw new VaultError('The database was sealed under another ENCRYPTION_KEY: start with the key it was set up with.')
   }
-  const bytes = Buffer.from(sealed.slice(`enc:${name}:`.length), 'base64url')
+  return decrypt(key, context, Buffer.from(sealed.slice(`enc:${name}:`.length), 'base64url'))
+}
+
+/** AES-256-GCM with a random nonce (NIST SP 800-38D): nonce, tag, ciphertext. */
+function encrypt(key: Key, context: string, plain: Buffer): Buffer[] {
+  const nonce = randomBytes(NONCE_BYTES)
+  const cipher = createCipheriv('aes-256-gcm', key.bytes, nonce, { authTagLength: TAG_BYTES })
+  cipher.setAAD(Buffer.from(context))
+  const sealed = [cipher.update(plain), cipher.final()]
+  return [nonce, cipher.getAuthTag(), ...sealed]
+}
+
+function decrypt(key: Key, context: string, bytes: Buffer): Buffer {
   if (bytes.length < NONCE_BYTES + TAG_BYTES) throw new VaultError('A sealed text is too short to be one.')
   const decipher = createDecipheriv('aes-256-gcm', key.bytes, bytes.subarray(0, NONCE_BYTES), {
     authTagLength: TAG_BYTES,

@@ -1,5 +1,5 @@
 /** The operator's command line: the same services as the admin API, for whoever may run it on the server's machine. */
-import { Command, CommanderError } from 'commander'
+import { type Argument, Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { explainStartFailure } from '../explain-failure.ts'
 import { VERSION } from '../version.ts'
@@ -7,8 +7,11 @@ import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
+import { addPolicyCommands } from './commands/policies.ts'
+import { addPriceCommands } from './commands/prices.ts'
 import { addRequestCommands } from './commands/requests.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
@@ -20,6 +23,8 @@ import { printError } from './output.ts'
 // Both can hold keys: a report by its environment, a snapshot by its heap.
 process.report.reportOnFatalError = false
 process.report.excludeEnv = true
+
+const USAGE_ERROR = 2
 
 const program = createProgram()
 try {
@@ -35,6 +40,9 @@ function createProgram(): Command {
     .version(VERSION, '-V, --version', 'print the version')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
+    .configureHelp({
+      subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(termOf)].join(' '),
+    })
     .addHelpText('after', '\nSettings come from the environment and from .env in the working directory.')
   program.commandsGroup('Run:')
   addStartCommand(program)
@@ -42,6 +50,7 @@ function createProgram(): Command {
   addSimulateCommand(program)
   program.commandsGroup('Organizations and users:')
   addOrganizationCommands(program)
+  addPolicyCommands(program)
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
@@ -49,12 +58,19 @@ function createProgram(): Command {
   addTokenCommands(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
+  addLedgerCommands(program)
+  addPriceCommands(program)
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
+  program.helpCommand('help [command]', 'explain a command')
   return program
+}
+
+function termOf(argument: Argument): string {
+  return argument.required ? `<${argument.name()}>` : `[${argument.name()}]`
 }
 
 /** @returns the exit code: 2 for a command line that says nothing sensible, 1 for a command that failed. */
@@ -68,5 +84,3 @@ function explain(error: unknown): number {
   printError(error instanceof ConfigError ? error.problems.join(' ') : explainStartFailure(error))
   return 1
 }
-
-const USAGE_ERROR = 2

@@ -11,6 +11,7 @@ export interface Schema {
   tokens: TokensTable
   sessions: SessionsTable
   attempts: AttemptsTable
+  contents: ContentsTable
   ratings: RatingsTable
   upstream_objects: UpstreamObjectsTable
   audit_log: AuditLogTable
@@ -28,6 +29,8 @@ interface OrganizationPoliciesTable {
   organization_id: string
   client_gone: string
   unpriced_models: string
+  content: string
+  content_days: number
   updated_at: Generated<Date>
 }
 
@@ -106,10 +109,23 @@ export interface AttemptsTable {
   reasoning_tokens: bigint | null
   total_tokens: bigint | null
   usage: ColumnType<unknown, string | null, string | null>
+  web_search_calls: Generated<number>
+  file_search_calls: Generated<number>
   cost_nano_usd: bigint | null
   price_version: string | null
   first_byte_ms: number | null
   duration_ms: number
+}
+
+interface ContentsTable {
+  organization_id: string
+  attempt_id: string
+  kind: string
+  sealed: Buffer
+  original_bytes: bigint
+  is_cut: boolean
+  created_at: Date
+  expires_at: Date
 }
 
 interface RatingsTable {

@@ -4,7 +4,7 @@ import { AppError } from '../errors.ts'
 import { newAttemptId } from '../ids.ts'
 import { estimateInputTokens, type InputMeasure } from './estimate.ts'
 import type { Journal, Position } from './journal.ts'
-import type { PriceTable } from './pricing.ts'
+import type { PriceTable, ToolCalls } from './pricing.ts'
 import type { Recovered } from './recovery.ts'
 import { insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
 import { openTokenizer } from './tokenizer.ts'
@@ -51,7 +51,7 @@ export interface Settlement {
 
 /** `reported`: as OpenAI sent it. `none`: OpenAI answered with an error and charged nothing. */
 export type SettledUsage =
-  | { source: 'reported'; raw: unknown; webSearchCalls: number }
+  | { source: 'reported'; raw: unknown; toolCalls: ToolCalls }
   | { source: 'none' }
   /** Cut before its end: the input is counted by the ledger, the output is what was seen. */
   | { source: 'estimated'; outputTokens: number }
@@ -203,16 +203,12 @@ export function openLedger(deps: {
       await estimates.settled()
       await writer.flush(signal)
     },
-    async restore({ settled, deferred, unsettled }) {
-      for (const row of settled) writer.add({ row, position: undefined })
+    async restore(recovered) {
+      const { rows, deferred, interruptedCount } = recoveredItems(prices, recovered)
+      for (const row of rows) writer.add({ row, position: undefined })
       for (const one of deferred) writer.add({ deferred: one, position: undefined })
-      for (const { opened, progress } of unsettled) {
-        const responseId = opened.opening.isBackground ? progress?.responseId : undefined
-        if (responseId) writer.add({ deferred: { opened, responseId }, position: undefined })
-        else writer.add({ row: interruptedRow(prices, opened, progress), position: undefined })
-      }
       await writer.flush()
-      return { settled: settled.length, interrupted: unsettled.length }
+      return { settled: recovered.settled.length, interrupted: interruptedCount }
     },
     async [Symbol.asyncDispose]() {
       clearInterval(progressTimer)
@@ -296,6 +292,18 @@ function recordProgress(journal: Journal, open: Map<string, OpenAttempt>): void 
   }
 }
 
+/** What a dead process's journal becomes: rows, and attempts whose end can still be asked for. */
+export function recoveredItems(prices: PriceTable, { settled, deferred, unsettled }: Recovered) {
+  const rows = [...settled]
+  const askedFor = [...deferred]
+  for (const { opened, progress } of unsettled) {
+    const responseId = opened.opening.isBackground ? progress?.responseId : undefined
+    if (responseId) askedFor.push({ opened, responseId })
+    else rows.push(interruptedRow(prices, opened, progress))
+  }
+  return { rows, deferred: askedFor, interruptedCount: rows.length - settled.length }
+}
+
 /** The row of an attempt whose process died: what went in, and what had come out when it was last seen. */
 function interruptedRow(prices: PriceTable, opened: OpenedRecord, progress: ProgressRecord | undefined): SettledRow {
   const settledAt = new Date(progress?.at ?? opened.openedAt)
@@ -353,6 +361,8 @@ function toRow(
     reasoning_tokens: usage?.reasoningTokens ?? null,
     total_tokens: usage?.totalTokens ?? null,
     usage: settlement.usage.source === 'reported' ? storableJson(settlement.usage.raw) : null,
+    web_search_calls: settlement.usage.source === 'reported' ? settlement.usage.toolCalls.webSearchCalls : 0,
+    file_search_calls: settlement.usage.source === 'reported' ? settlement.usage.toolCalls.fileSearchCalls : 0,
     cost_nano_usd: priced.costNanoUsd === null ? null : String(priced.costNanoUsd),
     price_version: priced.version,
     first_byte_ms: settlement.firstByteMs,
@@ -375,10 +385,7 @@ function usageSource(settled: SettledUsage, usage: Usage | undefined): 'reported
 
 function priceOf(prices: PriceTable, settlement: Settlement, usage: Usage | undefined, at: Date) {
   if (settlement.usage.source === 'none') return { costNanoUsd: 0n, version: null }
-  const tools =
-    settlement.usage.source === 'reported'
-      ? { webSearchCalls: settlement.usage.webSearchCalls, fileSearchCalls: 0 }
-      : undefined
+  const tools = settlement.usage.source === 'reported' ? settlement.usage.toolCalls : undefined
   const priced = prices.price({ model: settlement.modelUsed, serviceTier: settlement.serviceTier, usage, tools, at })
   return priced.kind === 'priced'
     ? { costNanoUsd: priced.costNanoUsd, version: priced.priceVersion }

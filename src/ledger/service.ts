@@ -11,14 +11,14 @@ export async function findRequest(
   { db, ledger }: { db: Db; ledger: Ledger },
   organizationId: string,
   id: string,
-): Promise<{ requestId: string; responseId: string | null } | undefined> {
+): Promise<{ requestId: string; attemptId: string; responseId: string | null } | undefined> {
   const find = () => db.forOrganization(organizationId, (tx) => findAttempt(tx, organizationId, id))
   let row = await find()
   if (!row) {
     await ledger.flush(AbortSignal.timeout(FLUSH_TIMEOUT_MS)).catch(() => {})
     row = await find()
   }
-  return row && { requestId: row.request_id, responseId: row.response_id }
+  return row && { requestId: row.request_id, attemptId: row.attempt_id, responseId: row.response_id }
 }
 
 export type RecordedRequest = Awaited<ReturnType<typeof listAttempts>>[number]

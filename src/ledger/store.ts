@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type Selectable, sql } from 'kysely'
 import type { Tx } from '../db/database.ts'
 import type { AttemptsTable } from '../db/schema.ts'
 import type { DeferredRecord, OpenedRecord } from './ledger.ts'
@@ -7,14 +7,27 @@ import type { DeferredRecord, OpenedRecord } from './ledger.ts'
 export type SettledRow = {
   [Column in keyof AttemptsTable]: Column extends 'usage'
     ? unknown
-    : Column extends 'cost_nano_usd'
-      ? string | null
-      : AttemptsTable[Column] extends Date
-        ? string
-        : AttemptsTable[Column] extends bigint | null
-          ? number | null
-          : AttemptsTable[Column]
+    : Column extends 'web_search_calls' | 'file_search_calls'
+      ? number
+      : Column extends 'cost_nano_usd'
+        ? string | null
+        : AttemptsTable[Column] extends Date
+          ? string
+          : AttemptsTable[Column] extends bigint | null
+            ? number | null
+            : AttemptsTable[Column]
 }
+
+/** By name: a newer version may have added columns, whose defaults then hold for the rows of this one. */
+const ATTEMPT_COLUMNS = sql.raw(
+  [
+    'organization_id, attempt_id, opened_at, settled_at, request_id, attempt_number, endpoint, user_id, api_key_id',
+    'persona_id, persona_version, session_id, model_requested, model_used, service_tier, is_stream, status, http_status',
+    'error_code, response_id, upstream_request_id, usage_source, input_tokens, cached_tokens, cache_write_tokens',
+    'output_tokens, reasoning_tokens, total_tokens, usage, web_search_calls, file_search_calls, cost_nano_usd',
+    'price_version, first_byte_ms, duration_ms',
+  ].join(', '),
+)
 
 /** Inserts attempts, and moves the sums and sessions by those really inserted: a row that is already there changes nothing. */
 export async function insertSettledAttempts(tx: Tx, rows: readonly SettledRow[]): Promise<void> {
@@ -22,8 +35,8 @@ export async function insertSettledAttempts(tx: Tx, rows: readonly SettledRow[])
   const json = JSON.stringify(rows)
   await sql`
     with inserted as (
-      insert into attempts
-      select * from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
+      insert into attempts (${ATTEMPT_COLUMNS})
+      select ${ATTEMPT_COLUMNS} from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
       on conflict do nothing
       returning attempts
     )
@@ -105,38 +118,160 @@ export interface ClaimedAttempt {
 
 const POLL_SECONDS_MAX = 60
 
-/** Groups of sums that are not what their rows add up to; none, ever. */
-export async function findWrongSums(tx: Tx) {
-  const { rows } = await sql<{
-    organization_id: string
-    day: string
-    model: string
-    summed: string | null
-    recorded: string | null
-  }>`
+export interface WrongSum {
+  organization_id: string
+  day: string
+  model: string
+  summed: string | null
+  recorded: string | null
+}
+
+/** Groups of one day's sums that are not what their rows add up to; none, ever. */
+export async function findWrongSums(tx: Tx, organizationId: string, day: string): Promise<WrongSum[]> {
+  const { rows } = await sql<WrongSum>`
     with summed as (
-      select sums.* from (
-        select organization_id, array_agg(attempts) as rows from attempts group by organization_id
-      ) as tenants, sum_attempts(tenants.rows) as sums
+      select sums.* from sum_attempts((
+        select array_agg(attempts) from attempts
+        where organization_id = ${organizationId}
+          and opened_at >= ${day}::date::timestamp at time zone 'UTC'
+          and opened_at < (${day}::date + 1)::timestamp at time zone 'UTC'
+      )) as sums
+    ), recorded as (
+      select * from usage_daily where organization_id = ${organizationId} and day = ${day}::date
     )
-    select
-      coalesce(summed.organization_id, recorded.organization_id) as organization_id,
-      coalesce(summed.day, recorded.day)::text as day,
-      coalesce(summed.model, recorded.model) as model,
-      to_jsonb(summed)::text as summed,
-      to_jsonb(recorded)::text as recorded
-    from summed full join usage_daily as recorded
+    select ${organizationId} as organization_id, ${day} as day, coalesce(summed.model, recorded.model) as model,
+      to_jsonb(summed)::text as summed, to_jsonb(recorded)::text as recorded
+    from summed full join recorded
       using (organization_id, day, user_id, api_key_id, persona_id, persona_version, model)
-    where to_jsonb(summed) is distinct from to_jsonb(recorded)
-    limit 100`.execute(tx)
+    where to_jsonb(summed) is distinct from to_jsonb(recorded)`.execute(tx)
   return rows
+}
+
+/** Every organization and day (UTC) that has rows or sums. */
+export async function listLedgerDays(tx: Tx): Promise<{ organization_id: string; day: string }[]> {
+  const { rows } = await sql<{ organization_id: string; day: string }>`
+    select organization_id, day::text from usage_daily
+    union
+    select organization_id, (opened_at at time zone 'UTC')::date::text from attempts
+    order by 2, 1`.execute(tx)
+  return rows
+}
+
+export type PricedRow = Pick<
+  Selectable<AttemptsTable>,
+  | 'organization_id'
+  | 'attempt_id'
+  | 'opened_at'
+  | 'model_used'
+  | 'service_tier'
+  | 'usage_source'
+  | 'usage'
+  | 'input_tokens'
+  | 'output_tokens'
+  | 'web_search_calls'
+  | 'file_search_calls'
+  | 'cost_nano_usd'
+  | 'price_version'
+>
+
+/** Rows to be priced again, in the order of their ids, locked until the transaction ends. */
+export async function lockRowsToPrice(
+  tx: Tx,
+  range: { from: Date; to: Date; after: { openedAt: Date; attemptId: string } | undefined; limit: number },
+): Promise<PricedRow[]> {
+  let query = tx
+    .selectFrom('attempts')
+    .select([
+      'organization_id',
+      'attempt_id',
+      'opened_at',
+      'model_used',
+      'service_tier',
+      'usage_source',
+      'usage',
+      'input_tokens',
+      'output_tokens',
+      'web_search_calls',
+      'file_search_calls',
+      'cost_nano_usd',
+      'price_version',
+    ])
+    .where('opened_at', '>=', range.from)
+    .where('opened_at', '<', range.to)
+    .where('usage_source', '<>', 'unknown')
+  const { after } = range
+  if (after) {
+    query = query.where((eb) =>
+      eb(eb.refTuple('opened_at', 'attempt_id'), '>', eb.tuple(after.openedAt, after.attemptId)),
+    )
+  }
+  return query.orderBy('opened_at').orderBy('attempt_id').limit(range.limit).forUpdate().execute()
+}
+
+export interface PriceChange {
+  organization_id: string
+  attempt_id: string
+  opened_at: string
+  old_cost: string | null
+  new_cost: string | null
+  price_version: string | null
+}
+
+/** Writes new prices into rows and moves the sums by the difference. */
+export async function applyPriceChanges(tx: Tx, changes: readonly PriceChange[]): Promise<void> {
+  await sql`
+    with changes as (
+      select * from jsonb_to_recordset(${JSON.stringify(changes)}::jsonb) as change (
+        organization_id uuid, attempt_id uuid, opened_at timestamptz, old_cost bigint, new_cost bigint, price_version text
+      )
+    ), updated as (
+      update attempts set cost_nano_usd = changes.new_cost, price_version = changes.price_version
+      from changes
+      where attempts.organization_id = changes.organization_id
+        and attempts.attempt_id = changes.attempt_id
+        and attempts.opened_at = changes.opened_at
+      returning attempts, changes.old_cost
+    ), sums as (
+      select organization_id, day, user_id, api_key_id, persona_id, persona_version, model,
+        sum(difference)::bigint as cost_nano_usd, sum(unpriced)::bigint as unpriced_count
+      from (
+        select (sum_attempts(array[updated.attempts])).*,
+          coalesce((updated.attempts).cost_nano_usd, 0) - coalesce(updated.old_cost, 0) as difference,
+          ((updated.attempts).cost_nano_usd is null)::int - (updated.old_cost is null)::int as unpriced
+        from updated
+      ) as moved (
+        organization_id, day, user_id, api_key_id, persona_id, persona_version, model, c1, c2, c3, c4, c5, c6, c7, c8, c9,
+        c10, c11, c12, difference, unpriced
+      )
+      group by 1, 2, 3, 4, 5, 6, 7
+    )
+    update usage_daily set
+      cost_nano_usd = usage_daily.cost_nano_usd + sums.cost_nano_usd,
+      unpriced_count = usage_daily.unpriced_count + sums.unpriced_count
+    from sums
+    where usage_daily.organization_id = sums.organization_id
+      and usage_daily.day = sums.day
+      and usage_daily.user_id = sums.user_id
+      and usage_daily.api_key_id = sums.api_key_id
+      and usage_daily.persona_id = sums.persona_id
+      and usage_daily.persona_version = sums.persona_version
+      and usage_daily.model = sums.model`.execute(tx)
+}
+
+/** Of these attempts, those that have a row. */
+export async function findRecorded(tx: Tx, attemptIds: readonly string[]): Promise<Set<string>> {
+  const { rows } = await sql<{ attempt_id: string }>`
+    select attempt_id from attempts where attempt_id = any(${[...attemptIds]}::uuid[])
+    union
+    select attempt_id from background_attempts where attempt_id = any(${[...attemptIds]}::uuid[])`.execute(tx)
+  return new Set(rows.map((row) => row.attempt_id))
 }
 
 /** The attempt that answered a request or made a response, in this organization. */
 export async function findAttempt(tx: Tx, organizationId: string, requestOrResponseId: string) {
   return tx
     .selectFrom('attempts')
-    .select(['request_id', 'response_id'])
+    .select(['request_id', 'attempt_id', 'response_id'])
     .where('organization_id', '=', organizationId)
     .where((eb) => eb.or([eb('request_id', '=', requestOrResponseId), eb('response_id', '=', requestOrResponseId)]))
     .orderBy('opened_at', 'desc')

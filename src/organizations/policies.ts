@@ -2,7 +2,8 @@ import { recordAudit } from '../audit/service.ts'
 import { type Caller, requireScope } from '../auth/caller.ts'
 import type { Db } from '../db/database.ts'
 import type { OrganizationCache } from '../db/organization-cache.ts'
-import { findPolicies, upsertPolicies } from './store.ts'
+import { AppError } from '../errors.ts'
+import { findPolicies, type PoliciesRow, upsertPolicies } from './store.ts'
 
 /** How an organization wants its calls treated. */
 export interface Policies {
@@ -10,9 +11,18 @@ export interface Policies {
   clientGone: 'abort' | 'drain'
   /** Calls to a model without a price: `allow` them, shown as unpriced, or `refuse` them. */
   unpricedModels: 'allow' | 'refuse'
+  /** What is kept of requests and answers beside their accounting: `full`, sealed, or `none`. Holds for what comes next. */
+  content: 'none' | 'full'
+  /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
+  contentDays: number
 }
 
-export const DEFAULT_POLICIES: Policies = { clientGone: 'abort', unpricedModels: 'allow' }
+export const DEFAULT_POLICIES: Policies = {
+  clientGone: 'abort',
+  unpricedModels: 'allow',
+  content: 'full',
+  contentDays: 30,
+}
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
   requireScope(caller, 'org:admin')
@@ -28,20 +38,31 @@ export async function updatePolicies(
   changes: Partial<Policies>,
 ): Promise<Policies> {
   requireScope(caller, 'org:admin')
+  const { contentDays = DEFAULT_POLICIES.contentDays } = changes
+  if (!Number.isInteger(contentDays) || contentDays < 1 || contentDays > CONTENT_DAYS_MAX) {
+    throw new AppError('invalid_request', `Content is kept for 1 to ${CONTENT_DAYS_MAX} whole days.`, {
+      param: 'content_days',
+    })
+  }
   return db.forOrganization(caller.organizationId, async (tx) => {
     const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
-    await upsertPolicies(tx, caller.organizationId, {
+    const row = {
       client_gone: policies.clientGone,
       unpriced_models: policies.unpricedModels,
-    })
+      content: policies.content,
+      content_days: policies.contentDays,
+    }
+    await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
       action: 'organization.policies',
       target: caller.organizationId,
-      details: { client_gone: policies.clientGone, unpriced_models: policies.unpricedModels },
+      details: row,
     })
     return policies
   })
 }
+
+const CONTENT_DAYS_MAX = 3650
 
 /** The data plane's view: cached, and dropped within a second of a change. */
 export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
@@ -54,10 +75,12 @@ export function openPolicyReader({ db, cache }: { db: Db; cache: OrganizationCac
     })
 }
 
-function toPolicies(row: { client_gone: string; unpriced_models: string } | undefined): Policies {
+function toPolicies(row: PoliciesRow | undefined): Policies {
   if (!row) return DEFAULT_POLICIES
   return {
     clientGone: row.client_gone === 'drain' ? 'drain' : 'abort',
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
+    content: row.content === 'none' ? 'none' : 'full',
+    contentDays: row.content_days,
   }
 }

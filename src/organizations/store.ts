@@ -18,19 +18,22 @@ export async function findOrganizationsByName(tx: Tx, name: string) {
   return tx.selectFrom('organizations').select(COLUMNS).where('name', '=', name).orderBy('created_at').execute()
 }
 
-export async function findPolicies(tx: Tx, organizationId: string) {
+export interface PoliciesRow {
+  client_gone: string
+  unpriced_models: string
+  content: string
+  content_days: number
+}
+
+export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models'])
+    .select(['client_gone', 'unpriced_models', 'content', 'content_days'])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }
 
-export async function upsertPolicies(
-  tx: Tx,
-  organizationId: string,
-  row: { client_gone: string; unpriced_models: string },
-): Promise<void> {
+export async function upsertPolicies(tx: Tx, organizationId: string, row: PoliciesRow): Promise<void> {
   await tx
     .insertInto('organization_policies')
     .values({ ...row, organization_id: organizationId })

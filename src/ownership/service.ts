@@ -21,8 +21,6 @@ export interface OwnedObject {
 export interface Ownership {
   /** Recorded at once in this process and its journal, and in the database within a tenth of a second. */
   record(object: OwnedObject): void
-  /** Ships what a dead process left in its journal. */
-  restore(objects: readonly OwnedObject[]): Promise<void>
   /**
    * The object, if this user of this organization made it.
    * @throws {AppError} `not_found`, the same for foreign and unknown ids.
@@ -63,10 +61,6 @@ export function openOwnership(deps: {
       deps.journal.appendWithReserve({ owned: object })
       writer.add(toRow(object))
     },
-    async restore(objects) {
-      for (const object of objects) writer.add(toRow(object))
-      await writer.flush()
-    },
     async require(organizationId, userId, objectId, param) {
       if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
       const own = (object: OwnedObject | undefined) => (object?.userId === userId ? object : undefined)
@@ -83,6 +77,15 @@ export function openOwnership(deps: {
   }
 }
 
+/** Records what a dead process's journal says was made through it; what is known already stays as it is. */
+export async function restoreOwnership({ db }: { db: Db }, objects: readonly OwnedObject[]): Promise<void> {
+  for (let at = 0; at < objects.length; at += RESTORE_BATCH) {
+    const rows = objects.slice(at, at + RESTORE_BATCH).map(toRow)
+    await db.forOperator((tx) => insertOwnedObjects(tx, rows))
+  }
+}
+
+const RESTORE_BATCH = 500
 const PUSH_INTERVAL_MS = 50
 const RECENT_MAX = 20_000
 const OBJECT_ID_MAX = 255

@@ -1,6 +1,8 @@
 import { estimateTokens } from '../ledger/estimate.ts'
 import type { Ending, SettledUsage } from '../ledger/ledger.ts'
+import type { ToolCalls } from '../ledger/pricing.ts'
 import { JsonFields } from './json-fields.ts'
+import { Occurrences } from './occurrences.ts'
 import { type SseEvent, SseWatcher } from './sse.ts'
 
 /** How an answer of the Responses API ended, read in passing. */
@@ -61,6 +63,7 @@ class StreamWatcher implements AnswerWatcher {
   end: AnswerEnd | undefined
   modelUsed: string | null = null
   serviceTier: string | null = null
+  readonly #toolCalls: ToolCalls = { webSearchCalls: 0, fileSearchCalls: 0 }
   readonly #sse = new SseWatcher(
     { fields: ['type', 'code', ...RESPONSE_FIELDS.map((field) => `response.${field}`)], descend: ['response'] },
     (event) => this.#onEvent(event),
@@ -95,15 +98,18 @@ class StreamWatcher implements AnswerWatcher {
         errorCode: textOf(json.value('code')) ?? 'stream_error',
         modelUsed: this.modelUsed,
         serviceTier: this.serviceTier,
-        usage: { source: 'unknown' },
+        // It had begun to work; what it charges for that is nowhere said.
+        usage: { source: 'estimated', outputTokens: this.outputTokensEstimate },
       }
       return
     }
+    if (type === 'response.web_search_call.completed') this.#toolCalls.webSearchCalls += 1
+    if (type === 'response.file_search_call.completed') this.#toolCalls.fileSearchCalls += 1
     if (!LIFECYCLE.has(type)) return
     this.responseId ??= textOf(json.value('response.id'))
     this.modelUsed = textOf(json.value('response.model')) ?? this.modelUsed
     this.serviceTier = textOf(json.value('response.service_tier')) ?? this.serviceTier
-    if (TERMINAL.has(type)) this.end = readEnd(json, 'response.')
+    if (TERMINAL.has(type)) this.end = readEnd(json, 'response.', this.#toolCalls)
   }
 }
 
@@ -111,13 +117,20 @@ class JsonWatcher implements AnswerWatcher {
   readonly isBetweenEvents = false
   readonly eventCount = 0
   readonly #json = new JsonFields({ wanted: RESPONSE_FIELDS })
+  // An item's type stands in quotes; the same words within an answer's text have their quotes escaped.
+  readonly #webSearches = new Occurrences('"web_search_call"')
+  readonly #fileSearches = new Occurrences('"file_search_call"')
   #bytes = 0
   #end: AnswerEnd | undefined
 
   push(chunk: Buffer): void {
     this.#bytes += chunk.length
     this.#json.push(chunk)
-    if (this.#json.isComplete) this.#end ??= readEnd(this.#json, '')
+    this.#webSearches.push(chunk)
+    this.#fileSearches.push(chunk)
+    if (!this.#json.isComplete) return
+    const toolCalls = { webSearchCalls: this.#webSearches.count, fileSearchCalls: this.#fileSearches.count }
+    this.#end ??= readEnd(this.#json, '', toolCalls)
   }
 
   finish(): void {}
@@ -143,7 +156,7 @@ class JsonWatcher implements AnswerWatcher {
   }
 }
 
-function readEnd(json: JsonFields, prefix: '' | 'response.'): AnswerEnd {
+function readEnd(json: JsonFields, prefix: '' | 'response.', seen: ToolCalls): AnswerEnd {
   const error = json.value(`${prefix}error`)
   const usage = json.value(`${prefix}usage`)
   return {
@@ -152,7 +165,7 @@ function readEnd(json: JsonFields, prefix: '' | 'response.'): AnswerEnd {
     modelUsed: textOf(json.value(`${prefix}model`)),
     serviceTier: textOf(json.value(`${prefix}service_tier`)),
     usage: isRecord(usage)
-      ? { source: 'reported', raw: usage, webSearchCalls: webSearchCalls(json.value(`${prefix}tool_usage`)) }
+      ? { source: 'reported', raw: usage, toolCalls: billedCalls(json.value(`${prefix}tool_usage`), seen) }
       : { source: 'unknown' },
   }
 }
@@ -168,12 +181,19 @@ function errorCodeOf(error: unknown, incompleteDetails: unknown): string | null 
   return isRecord(incompleteDetails) ? textOf(incompleteDetails.reason) : null
 }
 
-/** `tool_usage.web_search.num_requests`: the searches that are billed. */
-function webSearchCalls(toolUsage: unknown): number {
+/** `tool_usage.web_search.num_requests` are the searches that are billed; without it, and for file searches, the calls seen. */
+function billedCalls(toolUsage: unknown, seen: ToolCalls): ToolCalls {
   const webSearch = isRecord(toolUsage) ? toolUsage.web_search : undefined
   const calls = isRecord(webSearch) ? webSearch.num_requests : undefined
-  return Number.isSafeInteger(calls) && (calls as number) > 0 ? (calls as number) : 0
+  const isCount = Number.isSafeInteger(calls) && (calls as number) >= 0 && (calls as number) <= TOOL_CALLS_MAX
+  return {
+    webSearchCalls: isCount ? (calls as number) : Math.min(seen.webSearchCalls, TOOL_CALLS_MAX),
+    fileSearchCalls: Math.min(seen.fileSearchCalls, TOOL_CALLS_MAX),
+  }
 }
+
+/** More than any response makes: beyond it a count is a fault. */
+const TOOL_CALLS_MAX = 10_000
 
 function textOf(value: unknown): string | null {
   return typeof value === 'string' && value !== '' ? value : null

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
+import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
 import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
 import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
@@ -19,6 +20,8 @@ export interface ExchangeOptions {
   isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
+  /** Given when the organization keeps content: takes the answer's pieces as they pass. */
+  capture: Capture | undefined
   /** A response id is about to reach the client: whose it is must be on record first. */
   onResponseId(id: string): void
   /** Answers with our own error; the head has not been sent. */
@@ -117,6 +120,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Watched first: whoever sees the end of an answer finds it recorded.
     this.#watcher.push(chunk)
     this.#recordResponseId()
+    this.#options.capture?.push(chunk)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return

@@ -3,6 +3,8 @@ import type { KeyRing } from '../api-keys/key-ring.ts'
 import type { Authenticator, Credential, Identity } from '../auth/authenticate.ts'
 import { requireScope } from '../auth/caller.ts'
 import type { Config } from '../config.ts'
+import { Capture, captureBody } from '../content/capture.ts'
+import type { ContentWriter } from '../content/writer.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { newSessionId } from '../ids.ts'
@@ -39,13 +41,14 @@ export interface RelayDeps {
   keyRing: KeyRing
   ownership: Ownership
   ledger: Ledger
+  contents: ContentWriter
   upstream: Upstream
   prices: PriceTable
   policies: PolicyReader
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, ledger, upstream, prices, policies: readPolicies } = deps
+  const { config, authenticator, keyRing, ownership, ledger, contents, upstream, prices, policies: readPolicies } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
   let admittedCount = 0
@@ -86,18 +89,34 @@ export function createRelay(deps: RelayDeps): Relay {
       inputTokensEstimate: estimateInputTokens(input),
       isBackground: payload.isBackground,
     }
+    // The caller's own bytes, as they came.
+    const content =
+      policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
+    const attempt = ledger.open(opening, input, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
-      attempt: ledger.open(opening, input, () => exchange.progress()),
+      attempt,
       modelRequested: payload.model,
       wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
+      capture: content?.response,
       onResponseId: (objectId) =>
         ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),
       refuse: call.refuse,
-      onClose: () => exchanges.delete(exchange),
+      onClose: () => {
+        exchanges.delete(exchange)
+        if (!content) return
+        const { request, response } = content
+        contents.keep({
+          organizationId,
+          attemptId: attempt.id,
+          days: policies.contentDays,
+          request,
+          response: response.take(),
+        })
+      },
     })
     exchanges.add(exchange)
     const upstreamCall = {

@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { startSimulator } from '../../../simulator/server.ts'
 import { createApiKey } from '../../api-keys/service.ts'
 import { asAdministrator, type Caller, OPERATOR } from '../../auth/caller.ts'
 import { readConfig } from '../../config.ts'
@@ -12,7 +11,7 @@ import { listRequests } from '../../ledger/service.ts'
 import { loadEnvironment } from '../../load-environment.ts'
 import { createOrganization, listOrganizations } from '../../organizations/service.ts'
 import { Secret } from '../../secret.ts'
-import { type RunningServer, serve } from '../../serve.ts'
+import type { RunningServer } from '../../serve.ts'
 import { createToken } from '../../tokens/service.ts'
 import { createUser } from '../../users/service.ts'
 import { addCommand } from '../command.ts'
@@ -60,6 +59,11 @@ async function demonstrate(options: DemoOptions, stopping: AbortSignal): Promise
   const write = options.json ? printProgress : printText
   const say = (line: string) => write(`${line}\n`)
   const port = await findFreePort(Number(options.port), options.host)
+  // Loaded only now: no other command should wait for a whole server to load.
+  const [{ startSimulator }, { serve }] = await Promise.all([
+    import('../../../simulator/server.ts'),
+    import('../../serve.ts'),
+  ])
   await using simulator = await startSimulator()
   say('')
   if (port !== Number(options.port) && options.port !== '0') say(`Port ${options.port} is taken: using ${port}.`)
@@ -96,7 +100,7 @@ async function demonstrate(options: DemoOptions, stopping: AbortSignal): Promise
   await step(write, 'Stopping', undefined, () => stack.disposeAsync())
 }
 
-/** A place of its own, whatever the configuration of this directory: real data is not touched, and needs not be in order. */
+/** A database and secrets of its own, whatever is configured here: real data is not touched. */
 function readDemoConfig(demo: { port: number; host: string; openaiBaseUrl: string }) {
   const { DATA_DIR } = loadEnvironment()
   return readConfig({

@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { run } from '../../../simulator/main.ts'
 import { AppError } from '../../errors.ts'
 
 export function addSimulateCommand(program: Command): void {
@@ -14,6 +13,8 @@ export function addSimulateCommand(program: Command): void {
       if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535) {
         throw new AppError('invalid_request', `--port ${port} is not a port.`)
       }
+      // Loaded only now: no other command should wait for it.
+      const { run } = await import('../../../simulator/main.ts')
       try {
         await run(['--port', port, '--host', host, ...(ledger === undefined ? [] : ['--ledger', ledger])])
       } catch (error) {

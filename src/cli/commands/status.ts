@@ -1,9 +1,10 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { Config } from '../../config.ts'
-import type { Db } from '../../db/database.ts'
+import { type Db, isDatabaseFault } from '../../db/database.ts'
 import { type MigrationStatus, migrationStatus } from '../../db/migrate.ts'
 import { AppError } from '../../errors.ts'
+import { explainStartFailure } from '../../explain-failure.ts'
 import { formatDecimal, formatUsd } from '../../ledger/money.ts'
 import { VERSION } from '../../version.ts'
 import { addCommand } from '../command.ts'
@@ -35,7 +36,8 @@ export function addStatusCommand(program: Command): void {
 }
 
 type DatabaseReport =
-  | { state: 'not_created' | 'unreachable' }
+  | { state: 'not_created' }
+  | { state: 'unreachable'; reason: string }
   | { state: 'reachable'; version: string; migrations: MigrationStatus[]; overview: Overview | undefined }
 
 async function readDatabase(db: Db | undefined): Promise<DatabaseReport> {
@@ -51,13 +53,15 @@ async function readDatabase(db: Db | undefined): Promise<DatabaseReport> {
       overview: isEmpty ? undefined : await db.forOperator(readOverview),
     }
   } catch (error) {
-    if (error instanceof AppError && error.code === 'database_unavailable') return { state: 'unreachable' }
-    throw error
+    const isUnreachable = isDatabaseFault(error) || (error instanceof AppError && error.code === 'database_unavailable')
+    if (!isUnreachable) throw error
+    return { state: 'unreachable', reason: explainStartFailure(error) }
   }
 }
 
 function formatDatabase(database: DatabaseReport): string[] {
-  if (database.state !== 'reachable') return [DATABASE_STATES[database.state]]
+  if (database.state === 'not_created') return ['Postgres: not created yet; "openai-proxy start" does so']
+  if (database.state === 'unreachable') return [field('Postgres', `not reachable. ${database.reason}`)]
   const { version, overview } = database
   const lines = [
     field('Postgres', `${version}, reachable`),
@@ -74,11 +78,6 @@ function formatDatabase(database: DatabaseReport): string[] {
     `Requests in 24 hours: ${overview.requests}, ${formatUsd(overview.cost_nano_usd)}${unpriced}`,
   ]
 }
-
-const DATABASE_STATES = {
-  not_created: 'Postgres: not created yet; "openai-proxy start" does so',
-  unreachable: 'Postgres: not reachable',
-} as const
 
 function describeMigrations(migrations: MigrationStatus[]): string {
   const pending = pendingOf(migrations)

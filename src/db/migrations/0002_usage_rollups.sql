@@ -59,3 +59,8 @@ as $$
   -- Always in one order, so that two batches never wait for each other.
   order by 1, 2, 3, 4, 5, 6, 7
 $$;
+
+insert into usage_daily
+select sums.* from (
+  select array_agg(attempts) as rows from attempts group by organization_id
+) as tenants, sum_attempts(tenants.rows) as sums;

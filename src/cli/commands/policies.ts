@@ -1,0 +1,57 @@
+import { type Command, Option } from 'commander'
+import { asAdministrator, OPERATOR } from '../../auth/caller.ts'
+import { getPolicies, type Policies, updatePolicies } from '../../organizations/policies.ts'
+import { getOrganization } from '../../organizations/service.ts'
+import { addCommand } from '../command.ts'
+import { connect } from '../connect.ts'
+import { type OutputOptions, printResult } from '../output.ts'
+
+type PolicyOptions = OutputOptions & {
+  clientGone?: Policies['clientGone']
+  unpricedModels?: Policies['unpricedModels']
+}
+
+/** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
+export function addPolicyCommands(program: Command): void {
+  addCommand(
+    program,
+    'policies',
+    "show or change how an organization's calls are treated",
+    'policies <org-id> --client-gone drain --unpriced-models refuse',
+  )
+    .argument('<org-id>', 'the organization')
+    .addOption(
+      new Option(
+        '--client-gone <policy>',
+        'when the client hangs up: cut the call and estimate, or read it to its end',
+      ).choices(['abort', 'drain']),
+    )
+    .addOption(
+      new Option('--unpriced-models <policy>', 'calls to a model without a price').choices(['allow', 'refuse']),
+    )
+    .action(async (organizationId: string, options: PolicyOptions) => {
+      await using foundation = await connect()
+      const organization = await getOrganization(foundation, OPERATOR, organizationId)
+      const caller = asAdministrator(OPERATOR, organization.id)
+      const { clientGone, unpricedModels } = options
+      const changes = { ...(clientGone && { clientGone }), ...(unpricedModels && { unpricedModels }) }
+      const policies =
+        Object.keys(changes).length > 0
+          ? await updatePolicies(foundation, caller, changes)
+          : await getPolicies(foundation, caller)
+      printResult(
+        options,
+        {
+          organization_id: organization.id,
+          client_gone: policies.clientGone,
+          unpriced_models: policies.unpricedModels,
+        },
+        [
+          '',
+          `Organization: ${organization.name} (${organization.id})`,
+          `Client gone: ${policies.clientGone}`,
+          `Unpriced models: ${policies.unpricedModels}`,
+        ],
+      )
+    })
+}

@@ -1,0 +1,66 @@
+import { sql } from 'kysely'
+import type { Tx } from '../db/database.ts'
+
+export type ContentKind = 'request' | 'response'
+
+export interface ContentRow {
+  organization_id: string
+  attempt_id: string
+  kind: ContentKind
+  sealed: Buffer
+  original_bytes: number
+  is_cut: boolean
+  created_at: Date
+  expires_at: Date
+}
+
+/** Inserts contents of any organizations; one that is already there stays as it is. */
+export async function insertContentsInAny(tx: Tx, rows: readonly ContentRow[]): Promise<void> {
+  // All bytes in one parameter and where each begins in another: whatever the number of rows, the plan is one.
+  let offset = 1
+  const described = rows.map(({ sealed, ...row }) => {
+    const at = { ...row, first: offset, length: sealed.length }
+    offset += sealed.length
+    return at
+  })
+  const sealed = Buffer.concat(rows.map((row) => row.sealed))
+  await sql`
+    insert into contents (
+      organization_id, attempt_id, kind, sealed, original_bytes, is_cut, created_at, expires_at
+    )
+    select
+      organization_id, attempt_id, kind, substring(${sealed}::bytea from first for length), original_bytes, is_cut,
+      created_at, expires_at
+    from jsonb_to_recordset(${JSON.stringify(described)}::jsonb) as described (
+      organization_id uuid, attempt_id uuid, kind text, first integer, length integer, original_bytes bigint,
+      is_cut boolean, created_at timestamptz, expires_at timestamptz
+    )
+    on conflict do nothing`.execute(tx)
+}
+
+/** What is kept of an attempt and has not reached its deadline. */
+export async function findContents(tx: Tx, organizationId: string, attemptId: string) {
+  return tx
+    .selectFrom('contents')
+    .select(['kind', 'sealed', 'original_bytes', 'is_cut'])
+    .where('organization_id', '=', organizationId)
+    .where('attempt_id', '=', attemptId)
+    .where('expires_at', '>', sql<Date>`now()`)
+    .execute()
+}
+
+/**
+ * Deletes some of what has reached its deadline. Rows that another server is deleting are passed over, not waited for.
+ * @returns how many were deleted.
+ */
+export async function deleteExpiredInAny(tx: Tx, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from contents where (organization_id, attempt_id, kind) in (
+      select organization_id, attempt_id, kind from contents
+      where expires_at <= now()
+      order by expires_at
+      limit ${limit}
+      for update skip locked
+    )`.execute(tx)
+  return Number(numAffectedRows ?? 0n)
+}

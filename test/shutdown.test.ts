@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { after, test } from 'node:test'
+import OpenAI from 'openai'
+import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
+import { openRaw, rawHead, readToEnd, until } from './raw-client.ts'
+
+const system = await startSystem()
+const stack = new AsyncDisposableStack()
+after(() => stack.disposeAsync())
+
+interface ServerProcess {
+  port: number
+  child: ChildProcess
+  /** What it wrote to its log. */
+  lines: string[]
+  /** How it ended, once it has. */
+  exit: Promise<{ code: number | null; signal: string | null }>
+}
+
+/** The real thing: `src/main.ts` as a process of its own, on the system's database and simulated OpenAI. */
+async function startProcess(env: Record<string, string> = {}): Promise<ServerProcess> {
+  const directory = await temporaryDirectory(stack)
+  const child = spawn(process.execPath, ['src/main.ts'], {
+    env: { ...system.env, DATA_DIR: directory, SHUTDOWN_TIMEOUT: '20', LOG_LEVEL: 'info', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  stack.defer(() => void child.kill('SIGKILL'))
+  const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
+  const lines: string[] = []
+  const port = await new Promise<number>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      lines.push(line)
+      const { msg, port } = JSON.parse(line)
+      if (msg === 'listening') resolve(port)
+    })
+    void exit.then(({ code }) => reject(new Error(`The server ended with ${code} before it listened.`)))
+  })
+  return { port, child, lines, exit }
+}
+
+function clientOf(organization: TestOrganization, { port }: ServerProcess): OpenAI {
+  return organization.client().withOptions({ baseURL: `http://127.0.0.1:${port}/v1` })
+}
+
+/** A stream of which the first delta has come; `rest` reads on to its end. */
+async function openStream(organization: TestOrganization, server: ServerProcess, model: string) {
+  const stream = await clientOf(organization, server).responses.create({ model, input: 'hello', stream: true })
+  const events = stream[Symbol.asyncIterator]()
+  const types: string[] = []
+  while (types.at(-1) !== 'response.output_text.delta') types.push((await events.next()).value?.type)
+  return {
+    async rest(): Promise<string[]> {
+      for (let next = await events.next(); !next.done; next = await events.next()) types.push(next.value.type)
+      return types
+    },
+  }
+}
+
+async function rowsOf(organization: TestOrganization) {
+  return system.query('select * from attempts where organization_id = $1', [organization.id])
+}
+
+/** What a load balancer sees: 503, or no connection at all. */
+async function readiness(port: number): Promise<number | 'refused'> {
+  return fetch(`http://127.0.0.1:${port}/readyz`, { headers: { connection: 'close' } }).then(
+    ({ status }) => status,
+    () => 'refused',
+  )
+}
+
+async function isStopping({ lines }: ServerProcess): Promise<void> {
+  await until('it says that it is stopping', () => lines.some((line) => line.includes('stopping')))
+}
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal}: streams under way come to their end and are recorded, nothing new begins, and the exit code is 0`, async () => {
+    const organization = await system.organization()
+    const server = await startProcess()
+    assert.equal(await readiness(server.port), 200)
+    const idle = await openRaw(server.port, rawHead('GET /health', { Connection: 'keep-alive' }))
+    const idleAnswer = readToEnd(idle)
+    const streams = await Promise.all(
+      Array.from({ length: 10 }, () => openStream(organization, server, 'sim:model=gpt-4o-mini,tokens=100,tps=80')),
+    )
+
+    server.child.kill(signal)
+    await isStopping(server)
+
+    const notReady = await readiness(server.port)
+    assert.ok(notReady === 'refused' || notReady === 503)
+    // Idle connections are closed at once; those of the streams when these are done, and not kept alive behind them.
+    assert.match((await idleAnswer).toString(), /^HTTP\/1\.1 200/)
+    const ended = performance.now()
+    for (const { rest } of streams) assert.equal((await rest()).at(-1), 'response.completed')
+    assert.deepEqual(await server.exit, { code: 0, signal: null })
+    assert.ok(performance.now() - ended < 10_000, 'it waited for connections on which nothing was going on')
+    const rows = await rowsOf(organization)
+    assert.deepEqual(
+      rows.map((row) => [row.status, row.usage_source, row.output_tokens]),
+      Array(10).fill(['completed', 'reported', '100']),
+    )
+  })
+
+  test(`a second ${signal} ends it at once: clients see that it ended, the rows are written, and the exit code is 0`, async () => {
+    const organization = await system.organization()
+    const server = await startProcess({ SHUTDOWN_TIMEOUT: '600' })
+    const streams = await Promise.all(
+      Array.from({ length: 5 }, () => openStream(organization, server, 'sim:model=gpt-4o-mini,tokens=100000,tps=50')),
+    )
+    const waiting = clientOf(organization, server).responses.create({ model: 'sim:delay=600000', input: 'hello' })
+    const refused = Promise.resolve(waiting).catch((error: unknown) => error)
+    await until(
+      'all calls are under way',
+      () =>
+        system.simulator.ledger.entries().filter(({ finished, clientClosed }) => !finished && !clientClosed).length ===
+        6,
+    )
+
+    server.child.kill(signal)
+    await isStopping(server)
+    server.child.kill(signal)
+
+    for (const { rest } of streams) await assert.rejects(rest())
+    assert.ok((await refused) instanceof OpenAI.APIError)
+    assert.deepEqual(await server.exit, { code: 0, signal: null })
+    await system.simulator.ledger.idle()
+    const rows = await rowsOf(organization)
+    assert.equal(rows.length, 6)
+    assert.ok(rows.every(({ usage_source }) => usage_source === 'estimated'))
+    assert.ok(rows.every(({ error_code }) => error_code === 'shutting_down'))
+  })
+}
+
+test('when the time to stop is over, what is left is ended visibly and recorded', async () => {
+  const organization = await system.organization()
+  const server = await startProcess({ SHUTDOWN_TIMEOUT: '0.2' })
+  const { rest } = await openStream(organization, server, 'sim:model=gpt-4o-mini,tokens=100000,tps=50')
+
+  server.child.kill('SIGTERM')
+
+  await assert.rejects(rest(), (error) => error instanceof OpenAI.APIError && error.code === 'shutting_down')
+  assert.deepEqual(await server.exit, { code: 0, signal: null })
+  assert.equal((await rowsOf(organization)).length, 1)
+})
+
+test('a client that sends its body while the server stops is not waited for beyond the deadline', async () => {
+  const organization = await system.organization()
+  const server = await startProcess({ SHUTDOWN_TIMEOUT: '0.2' })
+  const headers = {
+    Authorization: `Bearer ${organization.token}`,
+    'X-User-ID': 'alice',
+    'Content-Type': 'application/json',
+    'Content-Length': 1000,
+    Expect: '100-continue',
+  }
+  const slow = await openRaw(server.port, rawHead('POST /v1/responses', headers), '{"model":')
+  // The interim answer says that the request is under way.
+  await once(slow, 'data')
+
+  server.child.kill('SIGTERM')
+
+  assert.deepEqual(await server.exit, { code: 0, signal: null })
+  assert.equal((await rowsOf(organization)).length, 0)
+})
