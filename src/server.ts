@@ -59,17 +59,17 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       checkFraming(request)
       if (!applyCors(request, response, config.corsOrigins)) return
       const headers = readIdentityHeaders(request.rawHeaders)
-      const endpoints = relay ? findEndpoints(pathOf(request)) : []
-      if (endpoints.length > 0 && relay) {
-        const endpoint = endpoints.find(({ method }) => method === request.method)
+      const { path, query } = splitTarget(request)
+      const match = relay && findEndpoints(path)
+      if (match) {
+        const endpoint = match.endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
-          response.setHeader('allow', endpoints.map(({ method }) => method).join(', '))
-          throw new AppError(
-            'method_not_allowed',
-            `Only ${endpoints.map(({ method }) => method).join(', ')} is possible here.`,
-          )
+          const methods = match.endpoints.map(({ method }) => method).join(', ')
+          response.setHeader('allow', methods)
+          throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
-        relay.handle(request, response, endpoint, { requestId, headers, refuse: refuseWith }).catch(onFault)
+        const call = { requestId, headers, query, responseId: match.responseId, refuse: refuseWith }
+        relay.handle(request, response, endpoint, call).catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.
         request.headers.host = 'proxy.internal'
@@ -157,8 +157,8 @@ function checkFraming(request: IncomingMessage): void {
   if (!METHODS.has(request.method ?? '')) {
     throw new AppError('not_implemented', `The method ${request.method} is not supported.`)
   }
-  if (!request.url?.startsWith('/')) {
-    throw new AppError('invalid_request', 'The request target must be a path.')
+  if (!request.url?.startsWith('/') || request.url.includes('#')) {
+    throw new AppError('invalid_request', 'The request target must be a path, without a fragment.')
   }
   const hostCount = countHosts(request.rawHeaders)
   if (hostCount > 1 || (hostCount === 0 && request.httpVersion === '1.1')) {
@@ -189,10 +189,11 @@ function countHosts(rawHeaders: readonly string[]): number {
   return count
 }
 
-function pathOf(request: IncomingMessage): string {
+/** The path, and the query with its question mark; both byte for byte. */
+function splitTarget(request: IncomingMessage): { path: string; query: string } {
   const url = request.url ?? '/'
-  const query = url.indexOf('?')
-  return query === -1 ? url : url.slice(0, query)
+  const mark = url.indexOf('?')
+  return mark === -1 ? { path: url, query: '' } : { path: url.slice(0, mark), query: url.slice(mark) }
 }
 
 function internalError(): AppError {
@@ -251,7 +252,7 @@ function logRequest(
   log.info({
     request_id: requestId,
     method: request.method,
-    path: pathOf(request).slice(0, 256),
+    path: splitTarget(request).path.slice(0, 256),
     status: response.headersSent ? response.statusCode : null,
     duration_ms: Math.round(performance.now() - startedAt),
     is_complete: response.writableFinished,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { hash } from 'node:crypto'
 import { test } from 'node:test'
 import { startSystem, type TestOrganization } from './harness.ts'
-import { openRaw, parseAnswers, rawHead, readToEnd, sendRaw } from './raw-client.ts'
+import { openRaw, parseAnswers, rawHead, readToEnd, readUntil, sendRaw } from './raw-client.ts'
 
 const system = await startSystem()
 const { port } = system.server
@@ -278,4 +278,27 @@ test("X-Request-ID is the row's, and never the one OpenAI gave", async () => {
   assert.equal(answer.headers.get('x-request-id'), row?.request_id)
   assert.notEqual(row?.upstream_request_id, row?.request_id)
   assert.match(row?.upstream_request_id, /^req_/)
+})
+
+test('C30: nonsense behind a request breaks the answer under way off, and never gets into it', async () => {
+  const organization = await system.organization()
+  const body = JSON.stringify({ model: 'sim:stall_after=6', input: 'hello', stream: true })
+  const headers = {
+    Authorization: `Bearer ${organization.token}`,
+    'X-User-ID': 'alice',
+    'Content-Type': 'application/json',
+    'Content-Length': body.length,
+    Connection: 'keep-alive',
+  }
+  const socket = await openRaw(port, rawHead('POST /v1/responses', headers) + body)
+  const all = readToEnd(socket)
+  await readUntil(socket, '"delta":" said:"')
+
+  socket.write('NONSENSE\0\r\n\r\n')
+
+  const text = (await all).toString()
+  assert.equal(text.match(/HTTP\/1\.1 /g)?.length, 1)
+  assert.ok(!text.endsWith('0\r\n\r\n'), 'the answer looks whole')
+  await system.simulator.ledger.idle()
+  assert.equal((await onlyRow(organization))?.status, 'client_closed')
 })

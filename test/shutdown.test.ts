@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
 import OpenAI from 'openai'
+import { type ServerProcess, startServerProcess } from './faults/server-process.ts'
 import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
 import { openRaw, rawHead, readToEnd, until } from './raw-client.ts'
 
@@ -11,38 +10,21 @@ const system = await startSystem()
 const stack = new AsyncDisposableStack()
 after(() => stack.disposeAsync())
 
-interface ServerProcess {
-  port: number
-  child: ChildProcess
-  /** What it wrote to its log. */
-  lines: string[]
-  /** How it ended, once it has. */
-  exit: Promise<{ code: number | null; signal: string | null }>
-}
-
 /** The real thing: `src/main.ts` as a process of its own, on the system's database and simulated OpenAI. */
-async function startProcess(env: Record<string, string> = {}): Promise<ServerProcess> {
+async function startProcess(env: Record<string, string> = {}) {
   const directory = await temporaryDirectory(stack)
-  const child = spawn(process.execPath, ['src/main.ts'], {
-    env: { ...system.env, DATA_DIR: directory, SHUTDOWN_TIMEOUT: '20', LOG_LEVEL: 'info', ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  stack.defer(() => void child.kill('SIGKILL'))
-  const exit = once(child, 'exit').then(([code, signal]) => ({ code, signal }))
-  const lines: string[] = []
-  const port = await new Promise<number>((resolve, reject) => {
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      lines.push(line)
-      const { msg, port } = JSON.parse(line)
-      if (msg === 'listening') resolve(port)
-    })
-    void exit.then(({ code }) => reject(new Error(`The server ended with ${code} before it listened.`)))
-  })
-  return { port, child, lines, exit }
+  const server = await startServerProcess({ ...system.env, DATA_DIR: directory, SHUTDOWN_TIMEOUT: '20', ...env })
+  stack.defer(() => void server.child.kill('SIGKILL'))
+  const exit = once(server.child, 'exit').then(([code, signal]) => ({ code, signal }))
+  return { ...server, exit }
 }
 
-function clientOf(organization: TestOrganization, { port }: ServerProcess): OpenAI {
-  return organization.client().withOptions({ baseURL: `http://127.0.0.1:${port}/v1` })
+function clientOf(organization: TestOrganization, { url }: ServerProcess): OpenAI {
+  return organization.client().withOptions({ baseURL: `${url}/v1` })
+}
+
+function portOf({ url }: ServerProcess): number {
+  return Number(new URL(url).port)
 }
 
 /** A stream of which the first delta has come; `rest` reads on to its end. */
@@ -64,23 +46,23 @@ async function rowsOf(organization: TestOrganization) {
 }
 
 /** What a load balancer sees: 503, or no connection at all. */
-async function readiness(port: number): Promise<number | 'refused'> {
-  return fetch(`http://127.0.0.1:${port}/readyz`, { headers: { connection: 'close' } }).then(
+async function readiness({ url }: ServerProcess): Promise<number | 'refused'> {
+  return fetch(`${url}/readyz`, { headers: { connection: 'close' } }).then(
     ({ status }) => status,
     () => 'refused',
   )
 }
 
-async function isStopping({ lines }: ServerProcess): Promise<void> {
-  await until('it says that it is stopping', () => lines.some((line) => line.includes('stopping')))
+async function isStopping({ log }: ServerProcess): Promise<void> {
+  await until('it says that it is stopping', () => log.some(({ msg }) => String(msg).startsWith('stopping')))
 }
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal}: streams under way come to their end and are recorded, nothing new begins, and the exit code is 0`, async () => {
     const organization = await system.organization()
     const server = await startProcess()
-    assert.equal(await readiness(server.port), 200)
-    const idle = await openRaw(server.port, rawHead('GET /health', { Connection: 'keep-alive' }))
+    assert.equal(await readiness(server), 200)
+    const idle = await openRaw(portOf(server), rawHead('GET /health', { Connection: 'keep-alive' }))
     const idleAnswer = readToEnd(idle)
     const streams = await Promise.all(
       Array.from({ length: 10 }, () => openStream(organization, server, 'sim:model=gpt-4o-mini,tokens=100,tps=80')),
@@ -89,7 +71,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     server.child.kill(signal)
     await isStopping(server)
 
-    const notReady = await readiness(server.port)
+    const notReady = await readiness(server)
     assert.ok(notReady === 'refused' || notReady === 503)
     // Idle connections are closed at once; those of the streams when these are done, and not kept alive behind them.
     assert.match((await idleAnswer).toString(), /^HTTP\/1\.1 200/)
@@ -156,7 +138,7 @@ test('a client that sends its body while the server stops is not waited for beyo
     'Content-Length': 1000,
     Expect: '100-continue',
   }
-  const slow = await openRaw(server.port, rawHead('POST /v1/responses', headers), '{"model":')
+  const slow = await openRaw(portOf(server), rawHead('POST /v1/responses', headers), '{"model":')
   // The interim answer says that the request is under way.
   await once(slow, 'data')
 

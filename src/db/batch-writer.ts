@@ -81,6 +81,11 @@ export function openBatchWriter<T>(options: BatchWriterOptions<T>): BatchWriter<
     }
   }
 
+  async function writeRest(): Promise<void> {
+    if (running) await running
+    if (pending.length > 0) await start()
+  }
+
   let closeBy = Number.POSITIVE_INFINITY
   return {
     add(item) {
@@ -105,8 +110,10 @@ export function openBatchWriter<T>(options: BatchWriterOptions<T>): BatchWriter<
       closeBy = performance.now() + options.closeTimeoutMs
       clearTimeout(timer)
       timer = undefined
-      if (running) await running
-      if (pending.length > 0) await start()
+      const deadline = Promise.withResolvers<void>()
+      const deadlineTimer = setTimeout(deadline.resolve, options.closeTimeoutMs)
+      await Promise.race([writeRest(), deadline.promise])
+      clearTimeout(deadlineTimer)
     },
   }
 }

@@ -21,7 +21,7 @@ interface Entry extends Loaded<unknown> {
  */
 export class OrganizationCache {
   readonly #entries = new Map<string, Entry>()
-  readonly #loading = new Map<string, Promise<unknown>>()
+  readonly #loading = new Map<string, Promise<Entry>>()
   readonly #invalidatedAt = new Map<string, number>()
   readonly #staleMs: number
   readonly #now: () => number
@@ -88,14 +88,18 @@ export class OrganizationCache {
 
   #load<T>(key: string, load: () => Promise<Loaded<T>>): Promise<T> {
     const running = this.#loading.get(key)
-    if (running) return running as Promise<T>
+    if (running) {
+      // It may have begun before a change that has been heard since: whoever came after the change may not get what was before.
+      return running.then((entry) => (this.#isInvalidated(entry) ? this.read(key, load) : (entry.value as T)))
+    }
     const generation = this.#generation
     const loadedAt = this.#now()
     const loading = load()
       .then(
-        ({ organizationId, value }) => {
-          this.#keep(key, { organizationId, value, loadedAt, generation })
-          return value
+        (loaded) => {
+          const entry = { ...loaded, loadedAt, generation }
+          this.#keep(key, entry)
+          return entry
         },
         (error: unknown) => {
           if (isUnavailable(error)) this.#lastFaultAt = this.#now()
@@ -106,7 +110,7 @@ export class OrganizationCache {
       )
       .finally(() => this.#loading.delete(key))
     this.#loading.set(key, loading)
-    return loading
+    return loading.then((entry) => entry.value as T)
   }
 
   #keep(key: string, entry: Entry): void {

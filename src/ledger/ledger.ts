@@ -6,13 +6,15 @@ import { estimateInputTokens, type InputMeasure } from './estimate.ts'
 import type { Journal, Position } from './journal.ts'
 import type { PriceTable, ToolCalls } from './pricing.ts'
 import type { Recovered } from './recovery.ts'
-import { insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
+import { hastenDeferred, insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
 import { openTokenizer } from './tokenizer.ts'
 import { readUsage, type Usage } from './usage.ts'
 
 /** What is known of a call upstream before it is made. */
 export interface Opening {
   requestId: string
+  /** 1, or more when the call was made again because it could not leave. */
+  attemptNumber: number
   organizationId: string
   userId: string | null
   apiKeyId: string
@@ -98,6 +100,8 @@ export interface Ledger {
   flush(signal?: AbortSignal): Promise<void>
   /** Settles an attempt that was deferred, by this process or another; of several settlements one is recorded. */
   settleDeferred(opened: OpenedRecord, settlement: Settlement): void
+  /** A background response has probably ended: its end is asked for now rather than when its turn comes. */
+  expectEnd(organizationId: string, responseId: string): void
   /** Ships what a dead process left in its journal. Doing it twice changes nothing. */
   restore(recovered: Recovered): Promise<{ settled: number; interrupted: number }>
   [Symbol.asyncDispose](): Promise<void>
@@ -195,6 +199,11 @@ export function openLedger(deps: {
       const durationMs = settledAt.getTime() - new Date(opened.openedAt).getTime()
       const row = toRow(prices, opened, settlement, opened.opening.inputTokensEstimate, { settledAt, durationMs })
       writer.add({ row, position: journal.appendWithReserve({ settled: row }) })
+    },
+    expectEnd(organizationId, responseId) {
+      db.forOrganization(organizationId, (tx) => hastenDeferred(tx, organizationId, responseId)).catch(() => {
+        // Its turn comes all the same.
+      })
     },
     get pendingCount() {
       return open.size + estimates.size + writer.pendingCount
@@ -337,7 +346,7 @@ function toRow(
     opened_at: openedAt,
     settled_at: settledAt.toISOString(),
     request_id: opening.requestId,
-    attempt_number: 1,
+    attempt_number: opening.attemptNumber,
     endpoint: opening.endpoint,
     user_id: opening.userId,
     api_key_id: opening.apiKeyId,

@@ -107,6 +107,12 @@ export async function claimDeferred(tx: Tx, limit: number): Promise<ClaimedAttem
   return rows
 }
 
+export async function hastenDeferred(tx: Tx, organizationId: string, responseId: string): Promise<void> {
+  await sql`
+    update background_attempts set next_poll_at = now()
+    where organization_id = ${organizationId} and response_id = ${responseId}`.execute(tx)
+}
+
 export interface ClaimedAttempt {
   organization_id: string
   attempt_id: string

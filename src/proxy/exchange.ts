@@ -26,8 +26,10 @@ export interface ExchangeOptions {
   onResponseId(id: string): void
   /** Answers with our own error; the head has not been sent. */
   refuse(error: AppError): void
+  /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
+  tryAgain: (() => void) | undefined
   /** Called once, when nothing more will be read or written. */
-  onClose(): void
+  onClose(wasSent: boolean): void
 }
 
 /**
@@ -164,6 +166,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** The client is told in whatever way is still honest: a status, an error event between two events, or a broken connection. */
   #fail(error: AppError): void {
     this.#settle('upstream_error', error.code, this.#estimate())
+    if (this.#options.tryAgain && this.#mayTryAgain(error)) {
+      this.#close()
+      this.#options.tryAgain()
+      return
+    }
     if (!this.#response.headersSent) {
       this.#options.refuse(error)
     } else if (this.#watcher?.isBetweenEvents) {
@@ -172,6 +179,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#response.destroy()
     }
     this.#close()
+  }
+
+  /** Only what never reached OpenAI may be sent again: anything else might be paid for twice. */
+  #mayTryAgain(error: AppError): boolean {
+    return !this.#isSent && !this.#abortedFor && error.code === 'upstream_unreachable' && !this.#response.destroyed
   }
 
   #recordResponseId(): void {
@@ -270,7 +282,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#response.off('drain', this.#onDrain)
     this.#response.off('close', this.#onClientClose)
-    this.#options.onClose()
+    this.#options.onClose(this.#isSent)
   }
 }
 

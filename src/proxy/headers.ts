@@ -3,20 +3,19 @@ import type { IncomingHttpHeaders } from 'node:http'
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
 export function upstreamHeaders(
   rawHeaders: readonly string[],
-  call: { upstreamKey: string; bodyBytes: number; requestId: string },
+  call: { upstreamKey: string; bodyBytes: number | undefined; requestId: string },
 ): string[] {
   const headers = [
     'authorization',
     `Bearer ${call.upstreamKey}`,
-    'content-type',
-    'application/json',
-    'content-length',
-    String(call.bodyBytes),
     // Compressed answers could not be read in passing.
     'accept-encoding',
     'identity',
   ]
   const connectionOnly = namedByConnection(rawHeaders)
+  if (call.bodyBytes !== undefined) {
+    headers.push('content-type', 'application/json', 'content-length', String(call.bodyBytes))
+  }
   let hasClientRequestId = false
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { KeyRing } from '../api-keys/key-ring.ts'
+import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
 import type { Authenticator, Credential, Identity } from '../auth/authenticate.ts'
 import { requireScope } from '../auth/caller.ts'
 import type { Config } from '../config.ts'
@@ -9,12 +9,12 @@ import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { newSessionId } from '../ids.ts'
 import { estimateInputTokens, measureInput } from '../ledger/estimate.ts'
-import type { Ledger } from '../ledger/ledger.ts'
+import type { Attempt, Ledger } from '../ledger/ledger.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
-import type { PolicyReader } from '../organizations/policies.ts'
+import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
 import { Drains } from './drains.ts'
-import type { Endpoint } from './endpoints.ts'
+import { type Endpoint, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
 import { bodyTooLarge, type Payload, readPayload } from './payload.ts'
@@ -31,9 +31,32 @@ export interface Relay {
 export interface RelayCall {
   requestId: string
   headers: IdentityHeaders
+  /** The id in the path, where the endpoint has one. */
+  responseId: string | undefined
+  /** With its question mark, byte for byte; empty when there is none. */
+  query: string
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
 }
+
+/** A request for an endpoint, by a known caller. */
+interface AskedCall {
+  request: IncomingMessage
+  response: ServerResponse
+  endpoint: Endpoint
+  call: RelayCall
+  identity: Identity
+}
+
+interface MeteredCall extends AskedCall {
+  sessionId: string
+  payload: Payload
+  policies: Policies
+  key: UpstreamKey
+}
+
+const ATTEMPTS_MAX = 2
+const NO_ATTEMPT: Attempt = { id: '', settle() {}, defer() {}, recordProgress() {} }
 
 export interface RelayDeps {
   config: Pick<Config, 'requestBodyBytesMax' | 'concurrentRequestsMax' | 'openaiTotalTimeoutMs'>
@@ -53,20 +76,23 @@ export function createRelay(deps: RelayDeps): Relay {
   const drains = new Drains()
   let admittedCount = 0
 
-  /** One request, as a story: admit, identify, read, resolve, open the attempt, call. The exchange does the rest. */
+  /** One request, as a story: admit, identify, read, resolve, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
     if (admittedCount >= config.concurrentRequestsMax) throw overloaded()
     admittedCount += 1
     response.once('close', () => {
       admittedCount -= 1
     })
-    const { headers } = call
-    const sessionId = headers.sessionId ?? newSessionId()
+    const sessionId = call.headers.sessionId ?? newSessionId()
     response.setHeader('x-session-id', sessionId)
-    const credential: Credential = await authenticator.authenticate(headers.authorization)
+    const credential: Credential = await authenticator.authenticate(call.headers.authorization)
     requireScope(credential, 'inference')
-    const identity = await authenticator.identify(credential, headers.userId)
+    const identity = await authenticator.identify(credential, call.headers.userId)
 
+    if (endpoint.body === 'none') {
+      await relayById({ request, response, endpoint, call, identity })
+      return
+    }
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const payload = await readPayload(request, config.requestBodyBytesMax)
     const origin = await resolveReferences(identity, payload)
@@ -74,11 +100,17 @@ export function createRelay(deps: RelayDeps): Relay {
     if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
     if (response.destroyed) return
+    relayMetered({ request, response, endpoint, call, identity, sessionId, payload, policies, key }, 1)
+  }
 
+  /** A call that is recorded. One that could not leave is tried once more, as an attempt of its own. */
+  function relayMetered(metered: MeteredCall, attemptNumber: number): void {
+    const { response, endpoint, call, identity, sessionId, payload, policies, key } = metered
     const { organizationId, userId } = identity
     const input = measureInput(payload.bytes)
     const opening = {
       requestId: call.requestId,
+      attemptNumber,
       organizationId,
       userId,
       apiKeyId: key.apiKeyId,
@@ -89,9 +121,7 @@ export function createRelay(deps: RelayDeps): Relay {
       inputTokensEstimate: estimateInputTokens(input),
       isBackground: payload.isBackground,
     }
-    // The caller's own bytes, as they came.
-    const content =
-      policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
+    const capture = policies.content === 'full' ? new Capture() : undefined
     const attempt = ledger.open(opening, input, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
@@ -101,36 +131,65 @@ export function createRelay(deps: RelayDeps): Relay {
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
-      capture: content?.response,
+      capture,
       onResponseId: (objectId) =>
         ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),
       refuse: call.refuse,
-      onClose: () => {
+      tryAgain: attemptNumber < ATTEMPTS_MAX ? () => relayMetered(metered, attemptNumber + 1) : undefined,
+      onClose: (wasSent) => {
         exchanges.delete(exchange)
-        if (!content) return
-        const { request, response } = content
+        if (!capture || !wasSent) return
+        // The caller's own bytes, as they came.
+        const request = captureBody(payload.bytes)
         contents.keep({
           organizationId,
           attemptId: attempt.id,
           days: policies.contentDays,
           request,
-          response: response.take(),
+          response: capture.take(),
         })
       },
     })
+    dispatch(exchange, metered, key, payload.bytes)
+  }
+
+  /** A call about an object of the caller's, which costs nothing: with the key that made it, and no other. */
+  async function relayById(asked: AskedCall): Promise<void> {
+    const { response, call, identity } = asked
+    const { organizationId, userId } = identity
+    const responseId = call.responseId ?? ''
+    const object = await ownership.require(organizationId, userId, responseId, 'response_id')
+    const key = await keyRing.choose(organizationId, userId, identity.apiKeyId, object.apiKeyId)
+    if (response.destroyed) return
+    const exchange: Exchange = new Exchange({
+      response,
+      // Should this answer be the first to tell the end of a background response, it is asked for at once.
+      attempt: { ...NO_ATTEMPT, settle: () => ledger.expectEnd(organizationId, responseId) },
+      modelRequested: null,
+      wantsStream: false,
+      totalTimeoutMs: config.openaiTotalTimeoutMs,
+      isBackground: false,
+      drains: undefined,
+      capture: undefined,
+      onResponseId: () => {},
+      refuse: call.refuse,
+      tryAgain: undefined,
+      onClose: () => exchanges.delete(exchange),
+    })
+    dispatch(exchange, asked, key, undefined)
+  }
+
+  function dispatch(exchange: Exchange, asked: AskedCall, key: UpstreamKey, body: Buffer | undefined): void {
+    const { request, endpoint, call } = asked
+    const headers = upstreamHeaders(request.rawHeaders, {
+      upstreamKey: key.secret.reveal(),
+      bodyBytes: body?.length,
+      requestId: call.requestId,
+    })
+    const path = `${upstreamPath(endpoint, call.responseId)}${call.query}`
     exchanges.add(exchange)
-    const upstreamCall = {
-      method: endpoint.method,
-      path: endpoint.upstreamPath,
-      headers: upstreamHeaders(request.rawHeaders, {
-        upstreamKey: key.secret.reveal(),
-        bodyBytes: payload.bytes.length,
-        requestId: call.requestId,
-      }),
-      body: payload.bytes,
-    }
     try {
-      upstream.dispatch(upstreamCall, key.baseUrl, exchange)
+      upstream.dispatch({ method: endpoint.method, path, headers, body }, key.baseUrl, exchange)
     } catch (error) {
       exchange.failToStart(error instanceof AppError ? error : upstreamFault(error as Error))
     }

@@ -20,11 +20,11 @@ export interface Upstream {
 }
 
 export interface UpstreamCall {
-  method: 'POST'
-  /** Below the base URL. */
+  method: 'GET' | 'POST' | 'DELETE'
+  /** Below the base URL, with its query. */
   path: string
   headers: string[]
-  body: Buffer
+  body: Buffer | undefined
 }
 
 type Settings = Pick<
@@ -87,7 +87,7 @@ export function openUpstream(settings: Settings): Upstream {
     dispatch(call, baseUrl, handler) {
       const { pool, prefix } = poolFor(baseUrl ?? settings.openaiBaseUrl.href)
       pool.dispatch(
-        { method: call.method, path: `${prefix}${call.path}`, headers: call.headers, body: call.body },
+        { method: call.method, path: `${prefix}${call.path}`, headers: call.headers, body: call.body ?? null },
         handler,
       )
     },
