@@ -9,26 +9,39 @@ import { PriceOverlayError } from './ledger/price-table.ts'
 export function explainStartFailure(error: unknown): string {
   if (isForeseen(error)) return error.message
   if (!(error instanceof Error)) return `Unexpected failure: ${typeof error}`
-  const code = 'code' in error ? String(error.code) : ''
-  if (code === 'EADDRINUSE') return 'The port is taken by another process: set PORT (or ADMIN_PORT) to a free one.'
-  if (code === 'EACCES') return 'Permission denied: choose a PORT above 1023, and a DATA_DIR this user can write to.'
-  if (
-    code === 'ECONNREFUSED' ||
-    code === 'ENOTFOUND' ||
-    code === 'ETIMEDOUT' ||
-    code === 'ENOENT' ||
-    /connection timeout/.test(error.message)
-  ) {
-    return 'The database cannot be reached: check the host and port of DATABASE_URL, and that it runs.'
+  return explainSystemCall(error) ?? explainDatabase(error) ?? `Unexpected failure: ${error.stack ?? error.message}`
+}
+
+const FORESEEN = [ConfigError, EmbeddedDatabaseError, SchemaTooNewError, VaultError, AppError, PriceOverlayError]
+
+function isForeseen(error: unknown): error is Error {
+  return FORESEEN.some((type) => error instanceof type)
+}
+
+function explainSystemCall(error: NodeJS.ErrnoException): string | undefined {
+  const { code, syscall, path } = error
+  if (syscall === 'listen') {
+    if (code === 'EADDRINUSE') return 'The port is taken by another process: set PORT (or ADMIN_PORT) to a free one.'
+    if (code === 'EACCES') return 'This user may not listen on that port: choose a PORT above 1023.'
+    if (code === 'EADDRNOTAVAIL') return 'HOST is not an address of this machine.'
   }
+  if (syscall === 'connect' || syscall === 'getaddrinfo') return UNREACHABLE
+  if (code === 'EACCES' || code === 'EPERM')
+    return `This user may not use ${path ?? 'DATA_DIR'}: change its owner or choose another DATA_DIR.`
+  if (code === 'ENOSPC') return 'There is no space left on the disk of DATA_DIR.'
+  if (code === 'EROFS')
+    return `${path ?? 'DATA_DIR'} is on a read-only file system: choose a DATA_DIR that can be written to.`
+  return undefined
+}
+
+/** @see https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function explainDatabase(error: Error): string | undefined {
+  const code = 'code' in error ? String(error.code) : ''
   if (code === '28P01' || code === '28000') return 'DATABASE_URL: the database refused this user or password.'
   if (code === '3D000') return 'DATABASE_URL: there is no such database; create it first.'
   if (code === '42501') return 'DATABASE_URL: this user may not create tables in the database: make it the owner.'
-  return `Unexpected failure: ${error.stack ?? error.message}`
+  if (/connection timeout|timeout exceeded when trying to connect/.test(error.message)) return UNREACHABLE
+  return undefined
 }
 
-function isForeseen(error: unknown): error is Error {
-  return [ConfigError, EmbeddedDatabaseError, SchemaTooNewError, VaultError, AppError, PriceOverlayError].some(
-    (type) => error instanceof type,
-  )
-}
+const UNREACHABLE = 'The database cannot be reached: check the host and port of DATABASE_URL, and that it runs.'

@@ -30,6 +30,7 @@ interface Tenant {
   userId: string
   apiKeyId: string
   requestId: string
+  responseId: string
 }
 
 const LONG = 'x'.repeat(5000)
@@ -45,6 +46,26 @@ const ROUTES: Record<string, Row> = {
     needs: 'inference',
     path: () => '/v1/responses',
     body: () => ({ model: 'gpt-4o-mini', input: 'Hello' }),
+  },
+  'GET /v1/responses/{response_id}': {
+    needs: 'inference',
+    path: (tenant) => `/v1/responses/${tenant.responseId}`,
+    pathOf: (id) => `/v1/responses/${id}`,
+  },
+  'DELETE /v1/responses/{response_id}': {
+    needs: 'inference',
+    path: (tenant) => `/v1/responses/${tenant.responseId}`,
+    pathOf: (id) => `/v1/responses/${id}`,
+  },
+  'POST /v1/responses/{response_id}/cancel': {
+    needs: 'inference',
+    path: (tenant) => `/v1/responses/${tenant.responseId}/cancel`,
+    pathOf: (id) => `/v1/responses/${id}/cancel`,
+  },
+  'GET /v1/responses/{response_id}/input_items': {
+    needs: 'inference',
+    path: (tenant) => `/v1/responses/${tenant.responseId}/input_items`,
+    pathOf: (id) => `/v1/responses/${id}/input_items`,
   },
   'POST /v1/responses/{id}/rate': {
     needs: 'inference',
@@ -149,7 +170,8 @@ const ROUTES: Record<string, Row> = {
   },
 }
 
-const CONTROL_ROUTES = Object.entries(ROUTES).filter(([route]) => route !== 'POST /v1/responses')
+const RELAYED = ENDPOINTS.map(({ method, path }) => `${method} /v1${path}`)
+const CONTROL_ROUTES = Object.entries(ROUTES).filter(([route]) => !RELAYED.includes(route))
 
 test('every route is in the OpenAPI document, and every one of them has a row in this table', async () => {
   const document = (await (await fetch(`${system.url}/openapi.json`)).json()) as OpenApi
@@ -160,7 +182,6 @@ test('every route is in the OpenAPI document, and every one of them has a row in
   const registered = app.routes
     .filter(({ method, path }) => method !== 'ALL' && path !== '/openapi.json' && path !== '/docs')
     .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`)
-  const relayed = ENDPOINTS.map(({ method, path }) => `${method} ${path}`)
 
   assert.deepEqual(
     [...new Set(registered)].sort().filter((route) => !documented.includes(route)),
@@ -168,12 +189,12 @@ test('every route is in the OpenAPI document, and every one of them has a row in
     'registered, not documented',
   )
   assert.deepEqual(
-    [...new Set([...registered, ...documented, ...relayed])].filter((route) => !(route in ROUTES)),
+    [...new Set([...registered, ...documented, ...RELAYED])].filter((route) => !(route in ROUTES)),
     [],
     'without a row in this table',
   )
   assert.deepEqual(
-    Object.keys(ROUTES).filter((route) => !documented.includes(route) && !relayed.includes(route)),
+    Object.keys(ROUTES).filter((route) => !documented.includes(route) && !RELAYED.includes(route)),
     [],
     'in this table, and not a route',
   )
@@ -264,8 +285,9 @@ test("another organization's things do not exist: 404, the same body as for what
   for (const [route, row] of Object.entries(ROUTES)) {
     if (!row.pathOf) continue
     const foreignPath = row.path(other)
-    const foreignId = foreignPath.split('/').find((part) => /^(req_|[0-9a-f]{8}-)/.test(part)) ?? ''
-    const unknownId = foreignId.startsWith('req_') ? `req_${randomBytes(16).toString('hex')}` : randomUUID()
+    const foreignId = foreignPath.split('/').find((part) => /^(req_|resp_|[0-9a-f]{8}-)/.test(part)) ?? ''
+    const prefix = /^[a-z]+_/.exec(foreignId)?.[0]
+    const unknownId = prefix ? `${prefix}${randomBytes(16).toString('hex')}` : randomUUID()
     const foreign = await call(route, foreignPath, { authorization, ...bodyOf(row, own) })
     const unknown = await call(route, row.pathOf(unknownId), { authorization, ...bodyOf(row, own) })
 
@@ -732,7 +754,7 @@ test('the documentation is one page of HTML: no script, nothing loaded from else
   assert.equal(headers.get('x-content-type-options'), 'nosniff')
   assert.doesNotMatch(text, /<script|javascript:|\son\w+=|<iframe|<link|<img|@import|url\(/i)
   assert.doesNotMatch(text, /(?:src|href)="(?:https?:)?\/\//i)
-  for (const route of Object.keys(ROUTES).filter((one) => one !== 'POST /v1/responses')) {
+  for (const [route] of CONTROL_ROUTES) {
     assert.ok(text.includes(route.split(' ')[1] ?? ''), route)
   }
 })
@@ -828,7 +850,7 @@ async function newTenant(): Promise<Tenant> {
   const userId = await organization.createUser('bob')
   const answer = await organization.client().responses.create({ model: 'gpt-4o-mini', input: 'Hello' })
   const { id: apiKeyId } = await organization.createKey()
-  return { organization, userId, apiKeyId, requestId: String(answer._request_id) }
+  return { organization, userId, apiKeyId, requestId: String(answer._request_id), responseId: answer.id }
 }
 
 interface Sent {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Config, readConfig } from '../config.ts'
-import { type Foundation, openFoundation, openStorage, type Storage } from '../context.ts'
+import { type Foundation, openFoundation, openStorage, type Storage } from '../foundation.ts'
 import { loadEnvironment } from '../load-environment.ts'
 import { printNote } from './output.ts'
 

@@ -17,7 +17,7 @@ export interface Policies {
   contentDays: number
 }
 
-export const DEFAULT_POLICIES: Policies = {
+const DEFAULT_POLICIES: Policies = {
   clientGone: 'abort',
   unpricedModels: 'allow',
   content: 'full',

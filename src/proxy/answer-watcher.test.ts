@@ -27,7 +27,7 @@ const COMPLETED_END: AnswerEnd = {
   errorCode: null,
   modelUsed: 'gpt-x',
   serviceTier: 'default',
-  usage: { source: 'reported', raw: USAGE, webSearchCalls: 2 },
+  usage: { source: 'reported', raw: USAGE, toolCalls: { webSearchCalls: 2, fileSearchCalls: 0 } },
 }
 
 interface StreamStyle {
@@ -104,8 +104,9 @@ test('a stream ends as its terminal event says', () => {
   }
 })
 
-test('an error event ends a stream as failed, with its code, and with what was known of the model', () => {
-  const created = event({ type: 'response.created', response: RESPONSE })
+test('an error event ends a stream as failed, with its code, and with what was known of the model and the output', () => {
+  const created =
+    event({ type: 'response.created', response: RESPONSE }) + event({ type: 'response.output_text.delta', delta: 'x' })
   for (const [error, code] of [
     [{ type: 'error', code: 'rate_limit_exceeded', message: 'x' }, 'rate_limit_exceeded'],
     [{ type: 'error', code: null, message: 'x' }, 'stream_error'],
@@ -117,7 +118,7 @@ test('an error event ends a stream as failed, with its code, and with what was k
       errorCode: code,
       modelUsed: 'gpt-x',
       serviceTier: 'auto',
-      usage: { source: 'unknown' },
+      usage: { source: 'estimated', outputTokens: 1 },
     })
   }
 })
@@ -188,11 +189,40 @@ test('a JSON answer ends as its status says', () => {
   }
 })
 
-test('an answer that only says that it runs in the background has an id, and no usage yet', () => {
-  const queued = JSON.stringify({ ...RESPONSE, status: 'queued', background: true })
-  const { responseId, end } = read('json', [Buffer.from(queued)])
-  assert.equal(responseId, 'resp_1é')
-  assert.equal(end?.usage.source, 'unknown')
+test('an answer that only says that it runs in the background has an id, and has not ended', () => {
+  for (const status of ['queued', 'in_progress']) {
+    const { responseId, end } = read('json', [Buffer.from(JSON.stringify({ ...RESPONSE, status, background: true }))])
+    assert.deepEqual([responseId, end?.ending, end?.usage.source], ['resp_1é', 'pending', 'unknown'])
+  }
+})
+
+test('tool calls are counted as they go by, but for searches that OpenAI counts itself', () => {
+  const { tool_usage, ...uncounted } = COMPLETED
+  const output = [
+    { type: 'web_search_call' },
+    { type: 'file_search_call' },
+    { type: 'file_search_call' },
+    { type: 'message', text: 'a "web_search_call" that is only talked about' },
+  ]
+  const events = [
+    { type: 'response.web_search_call.searching' },
+    { type: 'response.web_search_call.completed' },
+    { type: 'response.file_search_call.completed' },
+    { type: 'response.file_search_call.completed' },
+  ]
+  for (const [response, webSearchCalls] of [
+    [{ ...uncounted, output }, 1],
+    [{ ...uncounted, output, tool_usage }, 2],
+    [{ ...uncounted, output, tool_usage: { web_search: { num_requests: 0 } } }, 0],
+  ] as const) {
+    const expected = { source: 'reported', raw: USAGE, toolCalls: { webSearchCalls, fileSearchCalls: 2 } }
+    const json = Buffer.from(JSON.stringify(response))
+    const stream = Buffer.from([...events, { type: 'response.completed', response }].map(event).join(''))
+    for (const size of [1, 2, 3, 7, 10_000]) {
+      assert.deepEqual(read('json', slices(json, size)).end?.usage, expected, `JSON in pieces of ${size}`)
+      assert.deepEqual(read('stream', slices(stream, size)).end?.usage, expected, `a stream in pieces of ${size}`)
+    }
+  }
 })
 
 test('an answer that is not whole, or not JSON, has no end', () => {
@@ -224,7 +254,7 @@ test('odd values in an answer are unknown, never a crash or a guess', () => {
   for (const calls of [-1, 1.5, '2', null, 1e300]) {
     const answer = { ...COMPLETED, tool_usage: { web_search: { num_requests: calls } } }
     const { usage } = read('json', [Buffer.from(JSON.stringify(answer))]).end ?? {}
-    assert.deepEqual(usage, { source: 'reported', raw: USAGE, webSearchCalls: 0 })
+    assert.deepEqual(usage, { source: 'reported', raw: USAGE, toolCalls: { webSearchCalls: 0, fileSearchCalls: 0 } })
   }
 })
 
