@@ -206,9 +206,9 @@ class Reader {
       return fallback
     }
     for (const entry of entries) {
-      if (entry === '*') continue
+      if (entry === '*' && name === 'CORS_ORIGINS') continue
       const url = parseUrl(entry)
-      if (!url || url.origin === 'null' || entry.replace(/\/$/, '') !== url.origin) {
+      if (!url || entry.includes('*') || url.origin === 'null' || entry.replace(/\/$/, '') !== url.origin) {
         this.#problem(`${name} has an entry that is not an origin: write it as scheme://host or scheme://host:port.`)
       }
     }

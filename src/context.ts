@@ -145,7 +145,8 @@ export async function openContext(
 const WAIT_FOR_DATABASE_MS = 60_000
 
 const IDENTITY_CHANNEL = 'openai_proxy_identity'
-const CLOSE_TIMEOUT_MS = 30_000
+/** What the database does not take by then is in the journal, and shipped by whoever starts next. */
+const CLOSE_TIMEOUT_MS = 5000
 
 /** Ships what dead processes left behind, beside the requests that are coming in. */
 async function recoverAll(deps: { db: Db; journals: string; ledger: Ledger; log: Logger }): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Caller } from '../auth/caller.ts'
 import type { Db, Tx } from '../db/database.ts'
-import { hashEntry, insertEntry, listEntries, lockHead } from './store.ts'
+import { findHead, hashEntry, insertEntry, listEntries, lockHead } from './store.ts'
 
 /** What somebody did: `action` is `noun.verb`, `target` the id it was done to, `details` never hold a secret. */
 export interface AuditEntry {
@@ -23,12 +23,15 @@ export async function recordAudit(tx: Tx, caller: Pick<Caller, 'organizationId' 
   })
 }
 
-/** Walks an organization's chain; `brokenAt` is the first row that was altered, or that follows a deleted one. */
+/** Walks an organization's chain; `brokenAt` is the first row that was altered, that follows a deleted one, or that is missing. */
 export async function verifyAudit(
   { db }: { db: Db },
   organizationId: string,
 ): Promise<{ rows: number; brokenAt?: bigint }> {
-  const entries = await db.forOrganization(organizationId, (tx) => listEntries(tx, organizationId))
+  const { entries, head } = await db.forOrganization(organizationId, async (tx) => ({
+    head: await findHead(tx, organizationId),
+    entries: await listEntries(tx, organizationId),
+  }))
   let previous: Buffer = Buffer.alloc(32)
   let expected = 1n
   for (const entry of entries) {
@@ -40,5 +43,6 @@ export async function verifyAudit(
     previous = entry.hash
     expected += 1n
   }
-  return { rows: entries.length }
+  const isWhole = (head?.sequence ?? 0n) === expected - 1n && (head?.hash ?? previous).equals(previous)
+  return isWhole ? { rows: entries.length } : { rows: entries.length, brokenAt: expected }
 }

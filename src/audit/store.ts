@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { sql } from 'kysely'
 import type { Tx } from '../db/database.ts'
 
 interface Head {
@@ -18,17 +17,27 @@ interface Entry {
   hash: Buffer
 }
 
-/** The last row of an organization's chain; concurrent writers of one organization wait here for each other. */
+/** The end of an organization's chain; concurrent writers of one organization wait here for each other. */
 export async function lockHead(tx: Tx, organizationId: string): Promise<Head> {
-  await sql`select pg_advisory_xact_lock(hashtextextended(${`audit:${organizationId}`}, 0))`.execute(tx)
-  const head = await tx
-    .selectFrom('audit_log')
+  await tx
+    .insertInto('audit_heads')
+    .values({ organization_id: organizationId, sequence: 0n, hash: Buffer.alloc(32) })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
+  return tx
+    .selectFrom('audit_heads')
     .select(['sequence', 'hash'])
     .where('organization_id', '=', organizationId)
-    .orderBy('sequence', 'desc')
-    .limit(1)
+    .forUpdate()
+    .executeTakeFirstOrThrow()
+}
+
+export async function findHead(tx: Tx, organizationId: string): Promise<Head | undefined> {
+  return tx
+    .selectFrom('audit_heads')
+    .select(['sequence', 'hash'])
+    .where('organization_id', '=', organizationId)
     .executeTakeFirst()
-  return head ?? { sequence: 0n, hash: Buffer.alloc(32) }
 }
 
 export async function insertEntry(
@@ -38,13 +47,15 @@ export async function insertEntry(
   entry: { actor: string; action: string; target: string; details: string },
 ): Promise<void> {
   const row = { ...entry, sequence: head.sequence + 1n, at: new Date(), previous_hash: head.hash }
+  const hash = hashEntry(organizationId, { ...row, details: JSON.parse(entry.details) })
   await tx
     .insertInto('audit_log')
-    .values({
-      ...row,
-      organization_id: organizationId,
-      hash: hashEntry(organizationId, { ...row, details: JSON.parse(entry.details) }),
-    })
+    .values({ ...row, organization_id: organizationId, hash })
+    .execute()
+  await tx
+    .updateTable('audit_heads')
+    .set({ sequence: row.sequence, hash })
+    .where('organization_id', '=', organizationId)
     .execute()
 }
 

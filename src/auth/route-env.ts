@@ -1,9 +1,9 @@
 import { newOpenApiRoutes } from '../http/openapi.ts'
-import type { Caller } from './caller.ts'
+import type { Credential } from './authenticate.ts'
 
 /** What authentication leaves for the routes. */
 export interface RouteEnv {
-  Variables: { caller: Caller }
+  Variables: { caller: Credential }
 }
 
 export type Routes = ReturnType<typeof newRoutes>

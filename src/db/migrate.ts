@@ -113,6 +113,7 @@ async function ensureApplicationRole(tx: Tx): Promise<void> {
           grant ${sql.raw(APPLICATION_ROLE)} to current_user;
         end if;
         grant select, insert, update, delete on all tables in schema public to ${sql.raw(APPLICATION_ROLE)};
+        revoke all on schema_migrations from ${sql.raw(APPLICATION_ROLE)};
       end if;
     end
     $$`.execute(tx)

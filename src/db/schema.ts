@@ -15,6 +15,7 @@ export interface Schema {
   ratings: RatingsTable
   upstream_objects: UpstreamObjectsTable
   audit_log: AuditLogTable
+  audit_heads: { organization_id: string; sequence: bigint; hash: Buffer }
 }
 
 interface OrganizationsTable {

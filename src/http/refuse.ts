@@ -9,6 +9,7 @@ export function refuse(request: IncomingMessage, response: ServerResponse, error
   }
   response.setHeader('content-type', 'application/json')
   if (error.status === 401) response.setHeader('www-authenticate', 'Bearer')
+  if (error.status === 426) response.setHeader('upgrade', 'HTTP/1.1')
   if (error.retryAfterSeconds !== undefined) response.setHeader('retry-after', String(error.retryAfterSeconds))
   const isBodyPending = !request.complete
   if (isBodyPending) response.setHeader('connection', 'close')

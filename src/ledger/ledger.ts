@@ -411,12 +411,10 @@ function storable(text: string | null): string | null {
 const USAGE_BYTES_MAX = 16 * 1024
 
 function storableJson(value: unknown): unknown {
-  const text = JSON.stringify(value)
-  if (text === undefined || text.length > USAGE_BYTES_MAX) return null
-  return JSON.parse(
-    text
-      .toWellFormed()
-      .replaceAll('\\u0000', '')
-      .replace(/\\ud[89a-f][0-9a-f]{2}/gi, ''),
+  const text = JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === 'string' ? inner.replaceAll('\0', '').toWellFormed() : inner,
   )
+  // Names of fields go through as they are; one that Postgres cannot keep makes the object not worth keeping.
+  if (text === undefined || text.length > USAGE_BYTES_MAX || /\\u(?:0000|d[89a-f])/i.test(text)) return null
+  return JSON.parse(text)
 }

@@ -277,7 +277,7 @@ export async function findRecorded(tx: Tx, attemptIds: readonly string[]): Promi
 export async function findAttempt(tx: Tx, organizationId: string, requestOrResponseId: string) {
   return tx
     .selectFrom('attempts')
-    .select(['request_id', 'attempt_id', 'response_id'])
+    .select(['request_id', 'attempt_id', 'response_id', 'user_id'])
     .where('organization_id', '=', organizationId)
     .where((eb) => eb.or([eb('request_id', '=', requestOrResponseId), eb('response_id', '=', requestOrResponseId)]))
     .orderBy('opened_at', 'desc')

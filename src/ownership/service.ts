@@ -5,6 +5,12 @@ import { AppError } from '../errors.ts'
 import type { Journal } from '../ledger/journal.ts'
 import { findOwnedObject, insertOwnedObjects, type OwnedObjectRow } from './store.ts'
 
+/** Null: an organization-wide key that came without a user. */
+export interface Owner {
+  organizationId: string
+  userId: string | null
+}
+
 /** An object at OpenAI, and who made it through this proxy with which key. */
 export interface OwnedObject {
   organizationId: string
@@ -23,9 +29,10 @@ export interface Ownership {
   record(object: OwnedObject): void
   /**
    * The object, if this user of this organization made it.
+   * @param param where the request names it, for the refusal.
    * @throws {AppError} `not_found`, the same for foreign and unknown ids.
    */
-  require(organizationId: string, userId: string | null, objectId: string, param: string): Promise<OwnedObject>
+  require(owner: Owner, kind: OwnedObject['kind'], objectId: string, param: string): Promise<OwnedObject>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -61,9 +68,10 @@ export function openOwnership(deps: {
       deps.journal.appendWithReserve({ owned: object })
       writer.add(toRow(object))
     },
-    async require(organizationId, userId, objectId, param) {
+    async require({ organizationId, userId }, kind, objectId, param) {
       if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
-      const own = (object: OwnedObject | undefined) => (object?.userId === userId ? object : undefined)
+      const own = (object: OwnedObject | undefined) =>
+        object?.userId === userId && object.kind === kind ? object : undefined
       let object = own(recent.get(keyOf(organizationId, objectId)) ?? (await find(organizationId, objectId)))
       if (!object) {
         // Another replica may have made it less than one push ago; foreign and unknown ids wait just as long.

@@ -37,7 +37,8 @@ export interface ExchangeOptions {
  * pace holding back OpenAI's. However it ends, the attempt is settled once and the client sees how.
  */
 export class Exchange implements Dispatcher.DispatchHandler {
-  readonly #options: ExchangeOptions
+  readonly #options: Omit<ExchangeOptions, 'tryAgain'>
+  #tryAgain: (() => void) | undefined
   readonly #response: ServerResponse
   readonly #startedAt = performance.now()
   readonly #totalTimer: NodeJS.Timeout
@@ -61,7 +62,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #drainedBytes = 0
 
   constructor(options: ExchangeOptions) {
-    this.#options = options
+    const { tryAgain, ...rest } = options
+    this.#options = rest
+    this.#tryAgain = tryAgain
     this.#response = options.response
     this.#totalTimer = setTimeout(() => {
       this.#abort(new AppError('upstream_timeout', 'The whole call took longer than allowed (OPENAI_TOTAL_TIMEOUT).'))
@@ -95,6 +98,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#controller = controller
     if (this.#abortedFor) controller.abort(new Error('aborted before the call'))
     else this.#isSent = true
+    // With it goes the request's body, which nobody needs once it is on its way.
+    this.#tryAgain = undefined
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
@@ -166,9 +171,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** The client is told in whatever way is still honest: a status, an error event between two events, or a broken connection. */
   #fail(error: AppError): void {
     this.#settle('upstream_error', error.code, this.#estimate())
-    if (this.#options.tryAgain && this.#mayTryAgain(error)) {
+    const tryAgain = this.#tryAgain
+    if (tryAgain && this.#mayTryAgain(error)) {
       this.#close()
-      this.#options.tryAgain()
+      tryAgain()
       return
     }
     if (!this.#response.headersSent) {
@@ -203,7 +209,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     } else if (end) {
       this.#settle(end.ending, end.errorCode, end.usage)
     } else {
-      this.#settle('completed', 'unreadable_answer', { source: 'unknown' })
+      this.#settle('upstream_error', 'unreadable_answer', { source: 'unknown' })
     }
   }
 

@@ -107,6 +107,8 @@ export function createRelay(deps: RelayDeps): Relay {
   function relayMetered(metered: MeteredCall, attemptNumber: number): void {
     const { response, endpoint, call, identity, sessionId, payload, policies, key } = metered
     const { organizationId, userId } = identity
+    const owner = { organizationId, userId, apiKeyId: key.apiKeyId }
+    const days = policies.contentDays
     const input = measureInput(payload.bytes)
     const opening = {
       requestId: call.requestId,
@@ -121,7 +123,8 @@ export function createRelay(deps: RelayDeps): Relay {
       inputTokensEstimate: estimateInputTokens(input),
       isBackground: payload.isBackground,
     }
-    const capture = policies.content === 'full' ? new Capture() : undefined
+    const content =
+      policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
     const attempt = ledger.open(opening, input, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
@@ -131,26 +134,23 @@ export function createRelay(deps: RelayDeps): Relay {
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
-      capture,
-      onResponseId: (objectId) =>
-        ownership.record({ organizationId, userId, apiKeyId: key.apiKeyId, objectId, kind: 'response' }),
+      capture: content?.response,
+      onResponseId: (objectId) => ownership.record({ ...owner, objectId, kind: 'response' }),
       refuse: call.refuse,
-      tryAgain: attemptNumber < ATTEMPTS_MAX ? () => relayMetered(metered, attemptNumber + 1) : undefined,
+      tryAgain: attemptNumber < ATTEMPTS_MAX ? again(metered, attemptNumber + 1) : undefined,
       onClose: (wasSent) => {
         exchanges.delete(exchange)
-        if (!capture || !wasSent) return
-        // The caller's own bytes, as they came.
-        const request = captureBody(payload.bytes)
-        contents.keep({
-          organizationId,
-          attemptId: attempt.id,
-          days: policies.contentDays,
-          request,
-          response: capture.take(),
-        })
+        if (!content || !wasSent) return
+        const { request, response } = content
+        contents.keep({ organizationId, attemptId: attempt.id, days, request, response: response.take() })
       },
     })
     dispatch(exchange, metered, key, payload.bytes)
+  }
+
+  /** Apart from the closures above, so that they do not keep the body alive for as long as its answer takes. */
+  function again(metered: MeteredCall, attemptNumber: number): () => void {
+    return () => relayMetered(metered, attemptNumber)
   }
 
   /** A call about an object of the caller's, which costs nothing: with the key that made it, and no other. */
@@ -158,7 +158,7 @@ export function createRelay(deps: RelayDeps): Relay {
     const { response, call, identity } = asked
     const { organizationId, userId } = identity
     const responseId = call.responseId ?? ''
-    const object = await ownership.require(organizationId, userId, responseId, 'response_id')
+    const object = await ownership.require(identity, 'response', responseId, 'response_id')
     const key = await keyRing.choose(organizationId, userId, identity.apiKeyId, object.apiKeyId)
     if (response.destroyed) return
     const exchange: Exchange = new Exchange({
@@ -197,14 +197,12 @@ export function createRelay(deps: RelayDeps): Relay {
 
   /** Every id the body refers to must be the caller's own; the first tells which key its project belongs to. */
   async function resolveReferences(identity: Identity, payload: Payload): Promise<OwnedObject | undefined> {
-    const { organizationId, userId } = identity
-    const references: [string | undefined, string][] = [
-      [payload.previousResponseId, 'previous_response_id'],
-      [payload.conversationId, 'conversation'],
-    ]
     const found: OwnedObject[] = []
-    for (const [id, param] of references) {
-      if (id !== undefined) found.push(await ownership.require(organizationId, userId, id, param))
+    if (payload.previousResponseId !== undefined) {
+      found.push(await ownership.require(identity, 'response', payload.previousResponseId, 'previous_response_id'))
+    }
+    if (payload.conversationId !== undefined) {
+      found.push(await ownership.require(identity, 'conversation', payload.conversationId, 'conversation'))
     }
     return found[0]
   }

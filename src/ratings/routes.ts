@@ -1,4 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Authenticator } from '../auth/authenticate.ts'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
 import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
@@ -6,12 +7,15 @@ import type { Ledger } from '../ledger/ledger.ts'
 import { rateResponse } from './service.ts'
 
 /** `POST /v1/responses/{id}/rate`: whether an answer helped. */
-export function ratingRoutes(deps: { db: Db; ledger: Ledger }): Routes {
+export function ratingRoutes(deps: { db: Db; ledger: Ledger; authenticator: Authenticator }): Routes {
   return newRoutes().openapi(rate, async (c) => {
     const { rating, feedback } = c.req.valid('json')
-    const rated = await rateResponse(deps, c.var.caller, c.req.valid('param').id, {
+    const { caller } = c.var
+    const identity = caller.boundUser && (await deps.authenticator.identify(caller, undefined))
+    const rated = await rateResponse(deps, caller, c.req.valid('param').id, {
       rating,
       feedback: feedback ?? null,
+      ...(identity && { onlyUserId: identity.userId }),
     })
     return c.json(
       {

@@ -47,7 +47,8 @@ export async function createToken(
   if (!Number.isInteger(input.days) || input.days < 1 || input.days > TOKEN_DAYS_MAX) {
     throw new AppError('invalid_request', `A token is valid for 1 to ${TOKEN_DAYS_MAX} whole days.`, { param: 'days' })
   }
-  const scopes = [...new Set(input.scopes ?? SCOPES)]
+  // A token for one user is for an application of theirs: administering is never meant by default.
+  const scopes = [...new Set(input.scopes ?? (input.externalUserId === undefined ? SCOPES : (['inference'] as const)))]
   if (scopes.length === 0) throw new AppError('invalid_request', 'A token needs a scope.', { param: 'scope' })
   for (const scope of scopes) requireScope(caller, scope)
   const externalUserId =

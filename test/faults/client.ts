@@ -5,6 +5,8 @@ export interface Seen {
   requestId: string | undefined
   /** The terminal event, or the whole JSON, arrived. */
   sawEnd: boolean
+  /** An error event, or an error status. */
+  sawError: boolean
   isBroken: boolean
   status: number | undefined
 }
@@ -17,7 +19,7 @@ export function callRelay(
   leaveAfterBytes = Number.POSITIVE_INFINITY,
 ): Promise<Seen> {
   return new Promise((resolve) => {
-    const seen: Seen = { requestId: undefined, sawEnd: false, isBroken: false, status: undefined }
+    const seen: Seen = { requestId: undefined, sawEnd: false, sawError: false, isBroken: false, status: undefined }
     const done = () => resolve(seen)
     const outgoing = request(`${url}/v1/responses`, {
       method: 'POST',
@@ -31,12 +33,14 @@ export function callRelay(
     outgoing.on('response', (incoming) => {
       seen.requestId = incoming.headers['x-request-id'] as string
       seen.status = incoming.statusCode
+      seen.sawError = (incoming.statusCode ?? 0) >= 400
       let text = ''
       let bytes = 0
       incoming.on('data', (chunk: Buffer) => {
         bytes += chunk.length
-        text = (text + chunk.toString('latin1')).slice(-4096)
-        if (text.includes('event: response.completed')) seen.sawEnd = true
+        text = (text + chunk.toString('latin1')).slice(-65_536)
+        if (/event: response\.completed\ndata: [^\n]*\n\n/.test(text)) seen.sawEnd = true
+        if (text.includes('event: error')) seen.sawError = true
         if (bytes >= leaveAfterBytes) outgoing.destroy()
       })
       incoming.on('end', () => {
@@ -47,7 +51,11 @@ export function callRelay(
         seen.isBroken = true
         done()
       })
-      incoming.on('close', done)
+      incoming.on('close', () => {
+        // A body that stops short of its framing is broken, whatever else happened.
+        if (!incoming.complete) seen.isBroken = true
+        done()
+      })
     })
     outgoing.end(JSON.stringify(body))
   })

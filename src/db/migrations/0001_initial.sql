@@ -202,6 +202,13 @@ create table audit_log (
   primary key (organization_id, sequence)
 );
 
+-- The end of each chain, so that cutting off its last rows is seen as well.
+create table audit_heads (
+  organization_id uuid primary key references organizations (id),
+  sequence bigint not null,
+  hash bytea not null
+);
+
 -- Row level security: forced, so that it holds for the owner of the tables too.
 alter table instance_secrets enable row level security;
 alter table instance_secrets force row level security;
@@ -219,7 +226,7 @@ declare
 begin
   foreach tenant_table in array array[
     'organization_keys', 'users', 'api_keys', 'tokens', 'sessions', 'attempts', 'attempts_default', 'ratings',
-    'upstream_objects', 'audit_log'
+    'upstream_objects', 'audit_log', 'audit_heads'
   ] loop
     execute format('alter table %I enable row level security', tenant_table);
     execute format('alter table %I force row level security', tenant_table);

@@ -1,0 +1,34 @@
+import { databaseFaultRun } from './database.ts'
+import { killRun } from './kill.ts'
+import { resetRun } from './resets.ts'
+
+/** The long form of the fault tests: `npm run test:faults [kills] [seed]`. Fails when a row is missing, doubled or wrong. */
+const kills = Number(process.argv[2] ?? 200)
+const seed = Number(process.argv[3] ?? Date.now() % 1_000_000)
+console.log(`seed ${seed}`)
+
+const results = {
+  [`${kills} x kill -9`]: await killRun({ kills, seed, onRound: (round) => progress(round, kills) }),
+  'database cut every second for 30 s': await databaseFaultRun({ fault: 'cut_repeatedly', faultMs: 30_000, seed }),
+  'database away for 30 s': await databaseFaultRun({ fault: 'refused', faultMs: 30_000, seed }),
+  'database silent for 30 s': await databaseFaultRun({ fault: 'blackholed', faultMs: 30_000, seed }),
+  'upstream reset after every byte': await resetRun({ step: 1 }),
+}
+
+console.table(
+  Object.entries(results).map(([run, { calls, rows, missing, doubled, wrongTokens, interrupted }]) => ({
+    run,
+    calls,
+    rows,
+    missing,
+    doubled,
+    wrongTokens,
+    interrupted,
+  })),
+)
+const bad = Object.values(results).filter(({ missing, doubled, wrongTokens }) => missing + doubled + wrongTokens > 0)
+process.exitCode = bad.length === 0 ? 0 : 1
+
+function progress(round: number, total: number): void {
+  if (round % 20 === 0) console.log(`${round} of ${total} kills`)
+}
