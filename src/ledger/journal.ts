@@ -13,8 +13,11 @@ import {
 } from 'node:fs'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { takeLease } from '../db/process-lock.ts'
 import { crc32c } from './crc32c.ts'
+
+const syncData = promisify(fdatasync)
 
 /** Where a record ends: shipping has reached it when everything up to here is in the database. */
 export interface Position {
@@ -119,6 +122,8 @@ class FileJournal implements Journal {
   #offset = 0
   #isDirty = false
   #isSyncing = false
+  /** One sync at a time, in order: no file is closed while it is being synced. */
+  #syncing: Promise<void> = Promise.resolve()
   #isFull = false
   /** Nothing that matters was appended since the last mark. */
   #isShipped = true
@@ -196,6 +201,7 @@ class FileJournal implements Journal {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
+    await this.#syncing
     if (this.#isDirty) fsyncSync(this.#file)
     closeSync(this.#file)
     rmSync(join(this.#directory, RESERVE), { force: true })
@@ -219,10 +225,7 @@ class FileJournal implements Journal {
   #rotate(): void {
     const next = openSync(join(this.#directory, fileName(this.#segment + 1)), 'ax', 0o600)
     const full = this.#file
-    fdatasync(full, (error) => {
-      if (error) this.#options.onFault(error, 'the journal could not be synced')
-      closeSync(full)
-    })
+    this.#syncing = this.#syncing.then(() => this.#syncFile(full)).then(() => closeSync(full))
     this.#sizes.set(this.#segment, this.#offset)
     this.#segment += 1
     this.#file = next
@@ -234,11 +237,19 @@ class FileJournal implements Journal {
     this.#isDirty = false
     this.#isSyncing = true
     const file = this.#file
-    fdatasync(file, (error) => {
-      this.#isSyncing = false
-      // A segment that was turned over meanwhile is synced as it is closed.
-      if (error && file === this.#file) this.#options.onFault(error, 'the journal could not be synced')
-    })
+    this.#syncing = this.#syncing
+      .then(() => this.#syncFile(file))
+      .then(() => {
+        this.#isSyncing = false
+      })
+  }
+
+  async #syncFile(file: number): Promise<void> {
+    try {
+      await syncData(file)
+    } catch (error) {
+      this.#options.onFault(error as Error, 'the journal could not be synced')
+    }
   }
 
   /** Keeps the reserve, and closes admission while it cannot be kept or the journal has outgrown its bound. */
