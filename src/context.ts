@@ -40,7 +40,7 @@ export async function openContext(
   plane: { probeUpstream: ProbeUpstream; retrieveResponse: RetrieveResponse; isStopping: () => boolean },
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
-  const foundation = stack.use(await openFoundation(config, { waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
+  const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
   const { db, log, vault, jwtSecretKey } = foundation
   const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
   stack.use(
@@ -82,7 +82,7 @@ export async function openContext(
     }),
   )
   const prices = stack.use(
-    await openPriceFile(config.pricesFile ?? join(config.dataDirectory, 'prices.json'), {
+    await openPriceFile(config, {
       onReload: () => log.info('prices were read again'),
       onRefused: (error) =>
         log.error({ err: error }, 'the changed prices are not valid; the former ones stay in force'),

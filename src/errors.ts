@@ -19,7 +19,6 @@ const STATUS_BY_CODE = {
   headers_too_large: 431,
   internal_error: 500,
   not_implemented: 501,
-  upstream_error: 502,
   upstream_unauthorized: 502,
   upstream_unreachable: 502,
   upstream_redirected: 502,

@@ -1,7 +1,7 @@
 import { VaultError } from './api-keys/vault.ts'
 import { ConfigError } from './config.ts'
 import { EmbeddedDatabaseError } from './db/embedded/error.ts'
-import { SchemaTooNewError } from './db/migrate.ts'
+import { SchemaTooNewError, SchemaTooOldError } from './db/migrate.ts'
 import { AppError } from './errors.ts'
 import { PriceOverlayError } from './ledger/price-table.ts'
 
@@ -12,7 +12,15 @@ export function explainStartFailure(error: unknown): string {
   return explainSystemCall(error) ?? explainDatabase(error) ?? `Unexpected failure: ${error.stack ?? error.message}`
 }
 
-const FORESEEN = [ConfigError, EmbeddedDatabaseError, SchemaTooNewError, VaultError, AppError, PriceOverlayError]
+const FORESEEN = [
+  ConfigError,
+  EmbeddedDatabaseError,
+  SchemaTooNewError,
+  SchemaTooOldError,
+  VaultError,
+  AppError,
+  PriceOverlayError,
+]
 
 function isForeseen(error: unknown): error is Error {
   return FORESEEN.some((type) => error instanceof type)

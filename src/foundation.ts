@@ -5,7 +5,7 @@ import { openVault, type Vault } from './api-keys/vault.ts'
 import { type Config, decodeKey } from './config.ts'
 import { type Db, isDatabaseFault, openDatabase } from './db/database.ts'
 import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
-import { migrate } from './db/migrate.ts'
+import { migrate, requireSchema } from './db/migrate.ts'
 import { type Logger, openLog } from './http/log.ts'
 import { loadSecrets } from './instance-secrets.ts'
 import type { Secret } from './secret.ts'
@@ -39,16 +39,23 @@ export async function openStorage(config: Config): Promise<Storage> {
   return { config, log, db, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
-/** The database, at the schema of this version, and the secrets. */
+/**
+ * The database, at the schema of this version, and the secrets.
+ * @param options.upgrade a server brings an older schema up to date; a command leaves that to the server.
+ */
 export async function openFoundation(
   config: Config,
-  options: { waitForDatabaseMs?: number } = {},
+  options: { upgrade: boolean; waitForDatabaseMs?: number } = { upgrade: false },
 ): Promise<Foundation> {
   await using stack = new AsyncDisposableStack()
   const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
   const storage = stack.use(await openStorage(config))
   const { db, log } = storage
-  const migrated = await whenReachable(() => migrate(db), options.waitForDatabaseMs ?? 0, log)
+  const migrated = await whenReachable(
+    () => (options.upgrade ? migrate(db) : requireSchema(db)),
+    options.waitForDatabaseMs ?? 0,
+    log,
+  )
   for (const { name } of migrated) log.info({ migration: name }, 'migration applied')
   const vault = await openVault({ db }, decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0))
   const owned = stack.move()

@@ -1,10 +1,11 @@
 /** What the README and the documentation name is there. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { ENDPOINTS } from '../src/proxy/endpoints.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -15,6 +16,9 @@ const DOCUMENTS = [
     .filter((file) => file.endsWith('.md'))
     .map((file) => join('docs', file)),
 ]
+// Each command's help is a process of its own: the second one need not compile what the first one did.
+const compiled = mkdtempSync(join(tmpdir(), 'openai-proxy-'))
+after(() => rmSync(compiled, { recursive: true, force: true }))
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 
 test('every link leads to a file or a heading that exists', () => {
@@ -42,8 +46,8 @@ test('every file and npm script that is named exists', () => {
       const isThere = existsSync(join(ROOT, path)) || existsSync(join(ROOT, dirname(document), path))
       if (!isThere) missing.push(`${document}: ${path}`)
     }
-    for (const [, script = ''] of content.matchAll(/\bnpm (?:run ([a-z]+)|(?:test|start)\b)/g)) {
-      if (script !== '' && !(script in scripts)) missing.push(`${document}: npm run ${script}`)
+    for (const [, script = ''] of content.matchAll(/\bnpm (?:run |(?=test\b|start\b))([a-z]+)/g)) {
+      if (!(script in scripts)) missing.push(`${document}: npm run ${script}`)
     }
   }
 
@@ -53,6 +57,7 @@ test('every file and npm script that is named exists', () => {
 test('every openai-proxy command that is shown exists, with the options that it is shown with', async () => {
   const shown = DOCUMENTS.flatMap((document) => commandsIn(read(document)))
   const names = [...new Set(shown.map(({ name }) => name))]
+  await readOptions('')
   const known = new Map(await Promise.all(names.map(async (name) => [name, await readOptions(name)] as const)))
 
   const unknown = shown.flatMap(({ name, options }) => {
@@ -78,7 +83,7 @@ test('the table of settings has every variable that is read, and no other', () =
   const [, fileVariables = ''] = /FILE_VARIABLES = \[(.*)\]/.exec(read('src/load-environment.ts')) ?? []
   const configuration = read('docs/configuration.md')
 
-  const documented = [...configuration.matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, name]) => name)
+  const documented = [...configuration.matchAll(/^\| `([A-Z_]+)` +\|/gm)].map(([, name]) => name)
 
   assert.ok(variables.length >= 25, `only ${variables}`)
   assert.deepEqual(documented.toSorted(), variables.toSorted())
@@ -87,7 +92,7 @@ test('the table of settings has every variable that is read, and no other', () =
 
 test('the defaults and bounds in the table of settings are those of the source', () => {
   const source = read('src/config.ts')
-  const rows = read('docs/configuration.md').matchAll(/^\| `([A-Z_]+)` \| `?([^|`]*)`?[^|]* \|(.*)$/gm)
+  const rows = read('docs/configuration.md').matchAll(/^\| `([A-Z_]+)` +\| `?([^|`]*)`?[^|]* \|(.*)$/gm)
   const wrong: string[] = []
   for (const [, name = '', byDefault = '', rest = ''] of rows) {
     const [, kind, list = ''] = new RegExp(`read\\.(integer|seconds)\\('${name}', ([^)]*)\\)`).exec(source) ?? []
@@ -131,7 +136,10 @@ function commandsIn(markdown: string): ShownCommand[] {
 /** Undefined when there is no such command. */
 async function readOptions(command: string): Promise<Set<string> | undefined> {
   const words = command.split(' ').filter(Boolean)
-  const child = spawn(process.execPath, [BINARY, ...words, '--help'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const child = spawn(process.execPath, [BINARY, ...words, '--help'], {
+    env: { ...process.env, NODE_COMPILE_CACHE: compiled },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
   const help = await text(child.stdout)
   // An unknown command gets the help of what is above it.
   if (!help.startsWith(`Usage: ${['openai-proxy', ...words].join(' ')} `)) return undefined

@@ -24,6 +24,32 @@ export class SchemaTooNewError extends Error {
   }
 }
 
+/** The schema is of an older version than this one, whose servers may still be running on it. */
+export class SchemaTooOldError extends Error {
+  constructor(names: string[]) {
+    super(
+      `The database does not have ${names.join(', ')} yet: start the server of this version, or run "openai-proxy migrate".`,
+    )
+    this.name = 'SchemaTooOldError'
+  }
+}
+
+/**
+ * For those that only come by: makes the schema of an empty database, and leaves the upgrade of any other to the server.
+ * @returns the migrations applied by this call.
+ * @throws {SchemaTooOldError}
+ * @throws {SchemaTooNewError}
+ */
+export async function requireSchema(db: Db, directory: URL = MIGRATIONS): Promise<Migration[]> {
+  const status = await migrationStatus(db, directory)
+  if (status.every(({ appliedAt }) => appliedAt === undefined)) return migrate(db, directory)
+  const newest = (await readMigrations(directory)).at(-1)?.version ?? 0
+  refuseNewer(status, newest)
+  const pending = status.filter(({ appliedAt }) => appliedAt === undefined)
+  if (pending.length > 0) throw new SchemaTooOldError(pending.map(({ name }) => name))
+  return []
+}
+
 /**
  * Brings the schema up to date: forward only, one transaction each. Two servers starting at once take turns at an advisory
  * lock, and the second finds nothing left to do.
@@ -81,8 +107,7 @@ async function applyNext(tx: Tx, known: Migration[], directory: URL): Promise<Mi
     )`.execute(tx)
   const applied = await readHistory(tx)
   const newest = known.at(-1)?.version ?? 0
-  const tooNew = applied.filter(({ version, isBreaking }) => version > newest && isBreaking)
-  if (tooNew.length > 0) throw new SchemaTooNewError(tooNew.map(({ version }) => version))
+  refuseNewer(applied, newest)
 
   const done = new Set(applied.map(({ version }) => version))
   const next = known.find(({ version }) => !done.has(version))
@@ -94,6 +119,11 @@ async function applyNext(tx: Tx, known: Migration[], directory: URL): Promise<Mi
   await sql`insert into schema_migrations (version, name, is_breaking)
     values (${next.version}, ${next.name}, ${next.isBreaking})`.execute(tx)
   return next
+}
+
+function refuseNewer(applied: readonly Migration[], newest: number): void {
+  const tooNew = applied.filter(({ version, isBreaking }) => version > newest && isBreaking)
+  if (tooNew.length > 0) throw new SchemaTooNewError(tooNew.map(({ version }) => version))
 }
 
 /**

@@ -1,5 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
-import { parsePriceOverlay } from './price-table.ts'
+import { join } from 'node:path'
+import type { Config } from '../config.ts'
+import { PriceOverlayError, parsePriceOverlay } from './price-table.ts'
 import { openPriceTable, type PriceTable } from './pricing.ts'
 
 /** A price table that follows the operator's file: changed prices hold for the next settlement, without a restart. */
@@ -8,13 +10,18 @@ export interface PriceFile extends PriceTable {
 }
 
 /**
- * Reads the operator's prices over the shipped ones; the file need not exist.
- * @throws {PriceOverlayError} when it exists and is wrong; a later change for the worse is reported and the old prices stay.
+ * Reads the operator's prices over the shipped ones: those of PRICES_FILE, or of `prices.json` in the data directory, which need not
+ * exist.
+ * @throws {PriceOverlayError} when they are wrong; a later change for the worse is reported and the old prices stay.
  */
 export async function openPriceFile(
-  file: string,
-  handlers: { onReload(): void; onRefused(error: Error): void },
+  config: Pick<Config, 'pricesFile' | 'dataDirectory'>,
+  handlers: { onReload(): void; onRefused(error: Error): void } = { onReload() {}, onRefused() {} },
 ): Promise<PriceFile> {
+  const file = config.pricesFile ?? join(config.dataDirectory, 'prices.json')
+  if (config.pricesFile !== undefined && (await stampOf(file)) === '') {
+    throw new PriceOverlayError(['PRICES_FILE names a file that does not exist or cannot be read.'])
+  }
   let stamp = await stampOf(file)
   let table = openPriceTable({ overlay: await readOverlay(file) })
 
@@ -52,7 +59,7 @@ async function readOverlay(file: string) {
   try {
     raw = JSON.parse(text)
   } catch {
-    throw new Error(`${file} is not valid JSON.`)
+    throw new PriceOverlayError([`${file} is not valid JSON.`])
   }
   return parsePriceOverlay(raw)
 }

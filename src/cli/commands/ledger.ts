@@ -50,7 +50,7 @@ export function addLedgerCommands(program: Command): void {
     .argument('<directory>', 'a journal, or the directory that holds several')
     .action(async (directory: string, options: OutputOptions) => {
       await using foundation = await connect()
-      using prices = await openPrices(foundation.config)
+      using prices = await openPriceFile(foundation.config)
       const found = await importJournals({ db: foundation.db, prices }, directory)
       printResult(
         options,
@@ -81,7 +81,7 @@ export function addLedgerCommands(program: Command): void {
     .action(async (options: OutputOptions & { from: string; to: string; dryRun?: boolean }) => {
       const range = { from: parseDate(options.from, '--from'), to: parseDate(options.to, '--to') }
       await using foundation = await connect()
-      using prices = await openPrices(foundation.config)
+      using prices = await openPriceFile(foundation.config)
       const isDryRun = options.dryRun === true
       const done = await repriceLedger({ db: foundation.db, prices }, { ...range, isDryRun }, showProgress('requests'))
       printResult(
@@ -99,13 +99,6 @@ export function addLedgerCommands(program: Command): void {
         ],
       )
     })
-}
-
-function openPrices(config: { pricesFile: string | undefined; dataDirectory: string }) {
-  return openPriceFile(config.pricesFile ?? join(config.dataDirectory, 'prices.json'), {
-    onReload: () => {},
-    onRefused: () => {},
-  })
 }
 
 function parseDate(text: string, option: string): Date {

@@ -9,6 +9,8 @@ import { type OutputOptions, printResult } from '../output.ts'
 type PolicyOptions = OutputOptions & {
   clientGone?: Policies['clientGone']
   unpricedModels?: Policies['unpricedModels']
+  content?: Policies['content']
+  contentDays?: string
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -29,12 +31,21 @@ export function addPolicyCommands(program: Command): void {
     .addOption(
       new Option('--unpriced-models <policy>', 'calls to a model without a price').choices(['allow', 'refuse']),
     )
+    .addOption(
+      new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
+    )
+    .option('--content-days <n>', 'for how many days what comes next is kept')
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels } = options
-      const changes = { ...(clientGone && { clientGone }), ...(unpricedModels && { unpricedModels }) }
+      const { clientGone, unpricedModels, content, contentDays } = options
+      const changes = {
+        ...(clientGone && { clientGone }),
+        ...(unpricedModels && { unpricedModels }),
+        ...(content && { content }),
+        ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+      }
       const policies =
         Object.keys(changes).length > 0
           ? await updatePolicies(foundation, caller, changes)
@@ -45,12 +56,15 @@ export function addPolicyCommands(program: Command): void {
           organization_id: organization.id,
           client_gone: policies.clientGone,
           unpriced_models: policies.unpricedModels,
+          content: policies.content,
+          content_days: policies.contentDays,
         },
         [
           '',
           `Organization: ${organization.name} (${organization.id})`,
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
+          `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
         ],
       )
     })

@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Command } from 'commander'
 import { AppError } from '../../errors.ts'
 import { openPriceFile } from '../../ledger/price-file.ts'
@@ -10,11 +9,7 @@ export function addPriceCommands(program: Command): void {
   addCommand(program, 'prices', 'show what a model costs here, by which table, and since when', 'prices gpt-5.6-sol')
     .argument('<model>', 'the model, as OpenAI names it')
     .action(async (model: string, options: OutputOptions) => {
-      const config = readCommandConfig()
-      using prices = await openPriceFile(config.pricesFile ?? join(config.dataDirectory, 'prices.json'), {
-        onReload: () => {},
-        onRefused: () => {},
-      })
+      using prices = await openPriceFile(readCommandConfig())
       const list = prices.ratesFor(model, new Date())
       if (!list) {
         throw new AppError(

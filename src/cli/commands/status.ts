@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import type pg from 'pg'
 import type { Config } from '../../config.ts'
 import { type Db, isDatabaseFault } from '../../db/database.ts'
 import { type MigrationStatus, migrationStatus } from '../../db/migrate.ts'
@@ -18,9 +19,7 @@ export function addStatusCommand(program: Command): void {
     async (options: OutputOptions) => {
       const config = readCommandConfig()
       await using storage = await connectToExisting(config)
-      const location = config.databaseUrl
-        ? `${storage?.db.connection.host}:${storage?.db.connection.port}/${storage?.db.connection.database}`
-        : resolve(config.dataDirectory)
+      const location = config.databaseUrl ? locationOf(storage?.db.connection) : resolve(config.dataDirectory)
       const [database, server] = await Promise.all([readDatabase(storage?.db), askServer(config)])
       const kind = config.databaseUrl ? 'external' : 'embedded'
       printResult(options, toDocument({ kind, location }, database, server), [
@@ -33,6 +32,11 @@ export function addStatusCommand(program: Command): void {
       if (database.state === 'unreachable') process.exitCode = 1
     },
   )
+}
+
+function locationOf(connection: pg.ClientConfig | undefined): string {
+  const { host = 'localhost', port = 5432, database = '' } = connection ?? {}
+  return `${host}:${port}/${database}`
 }
 
 type DatabaseReport =

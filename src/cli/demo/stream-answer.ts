@@ -17,7 +17,8 @@ export async function streamAnswer(ask: {
     body: JSON.stringify({ model: MODEL, input: ask.input, stream: true }),
     signal: AbortSignal.any([ask.signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]),
   })
-  if (!response.ok || !response.body) throw new AppError('upstream_error', `The proxy answered ${response.status}.`)
+  if (!response.ok || !response.body)
+    throw new AppError('upstream_unreachable', `The proxy answered ${response.status}.`)
   for await (const event of events(response.body)) {
     if (event.type === 'response.output_text.delta' && event.delta) ask.write(event.delta)
   }
