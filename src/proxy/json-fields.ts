@@ -1,5 +1,7 @@
 /** A field found in a passing JSON text: where its value stands, and its bytes if it was asked for and is not too large. */
 export interface JsonField {
+  /** Offset of the opening quote of the field's name. */
+  keyStart: number
   /** Offset of the value's first byte in the whole text. */
   start: number
   /** Offset behind the value's last byte. */
@@ -38,8 +40,9 @@ export class JsonFields {
   #keyPieces: Buffer[] = []
   #keyBytes = 0
   #token = ''
-  #value: { path: string; start: number; pieces: Buffer[] | undefined; bytes: number } | undefined
-  #outerValue: { path: string; start: number } | undefined
+  #keyStart = 0
+  #value: { path: string; keyStart: number; start: number; pieces: Buffer[] | undefined; bytes: number } | undefined
+  #outerValue: { path: string; keyStart: number; start: number } | undefined
 
   constructor(options: { wanted: Iterable<string>; descend?: Iterable<string>; captureMax?: number }) {
     this.#wanted = new Set(options.wanted)
@@ -142,6 +145,7 @@ export class JsonFields {
       this.#isKey = false
     } else if (this.#state === State_KEY || this.#state === State_KEY_OR_END) {
       this.#isKey = this.#containers.length === this.#toldDepth
+      this.#keyStart = this.#offset + at
       this.#keyPieces = []
       this.#keyBytes = 0
     } else {
@@ -169,7 +173,8 @@ export class JsonFields {
       if (this.fields.has(path)) this.#addDuplicate(key)
     }
     this.fields.delete(path)
-    this.#value = { path, start: -1, pieces: this.#wanted.has(path) ? [] : undefined, bytes: 0 }
+    const pieces = this.#wanted.has(path) ? [] : undefined
+    this.#value = { path, keyStart: this.#keyStart, start: -1, pieces, bytes: 0 }
   }
 
   /** `outer.inner` as one name of the outer object is not the field inside: it gets a path that none has. */
@@ -208,7 +213,7 @@ export class JsonFields {
       return
     }
     if (isObject && this.#containers.length === 1 && this.#value && this.#descend.has(this.#value.path)) {
-      this.#outerValue = { path: this.#value.path, start: this.#value.start }
+      this.#outerValue = { path: this.#value.path, keyStart: this.#value.keyStart, start: this.#value.start }
       this.#value = undefined
       this.#toldDepth = 2
     }
@@ -229,6 +234,7 @@ export class JsonFields {
       this.#toldDepth = 1
       if (this.#outerValue) {
         this.fields.set(this.#outerValue.path, {
+          keyStart: this.#outerValue.keyStart,
           start: this.#outerValue.start,
           end: this.#offset + at + 1,
           raw: undefined,
@@ -257,7 +263,7 @@ export class JsonFields {
     this.#value = undefined
     const end = this.#valueEnd
     const raw = value.pieces && Buffer.concat(value.pieces).subarray(0, end - value.start)
-    this.fields.set(value.path, { start: value.start, end, raw })
+    this.fields.set(value.path, { keyStart: value.keyStart, start: value.start, end, raw })
   }
 
   #capture(chunk: Buffer, from: number, to: number): void {
