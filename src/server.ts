@@ -68,7 +68,7 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
           response.setHeader('allow', methods)
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
-        const call = { requestId, headers, query, responseId: match.responseId, refuse: refuseWith }
+        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith }
         relay.handle(request, response, endpoint, call).catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.

@@ -33,7 +33,23 @@ export interface AnswerWatcher {
   readonly eventCount: number
 }
 
-export function watchAnswer(form: 'stream' | 'json'): AnswerWatcher {
+/** How an answer is metered: by what its endpoint answers with. */
+export type Meter =
+  | 'responses'
+  | 'compact'
+  | 'input_tokens'
+  | 'chat'
+  | 'completions'
+  | 'embeddings'
+  | 'moderations'
+  | 'images'
+  | 'audio'
+  | 'batch'
+  | 'none'
+
+export type AnswerForm = 'stream' | 'json'
+
+export function watchAnswer(_meter: Meter, form: AnswerForm): AnswerWatcher {
   return form === 'stream' ? new StreamWatcher() : new JsonWatcher()
 }
 

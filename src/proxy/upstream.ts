@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
 import { isTrustedOrigin } from '../api-keys/base-url.ts'
 import type { UpstreamKey } from '../api-keys/key-ring.ts'
@@ -14,9 +15,20 @@ export interface Upstream {
   dispatch(call: UpstreamCall, baseUrl: string | undefined, handler: Dispatcher.DispatchHandler): void
   /** Asks for the list of models, which costs nothing; asked again within seconds it repeats its last answer. */
   probe(key: UpstreamKey): ReturnType<ProbeUpstream>
+  /**
+   * Asks for something of an organization's own on the proxy's account, as for a list.
+   * @throws {AppError} when OpenAI cannot be reached.
+   */
+  ask(key: UpstreamKey, path: string, signal: AbortSignal): Promise<UpstreamAnswer>
   /** Asks how a background response stands. */
   retrieve: RetrieveResponse
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** An answer whose body is still to be read. */
+export interface UpstreamAnswer {
+  status: number
+  body: AsyncIterable<Buffer> & { dump(): Promise<void> }
 }
 
 export interface UpstreamCall {
@@ -24,7 +36,7 @@ export interface UpstreamCall {
   /** Below the base URL, with its query. */
   path: string
   headers: string[]
-  body: Buffer | undefined
+  body: Buffer | AsyncIterable<Buffer> | undefined
 }
 
 type Settings = Pick<
@@ -87,9 +99,29 @@ export function openUpstream(settings: Settings): Upstream {
     dispatch(call, baseUrl, handler) {
       const { pool, prefix } = poolFor(baseUrl ?? settings.openaiBaseUrl.href)
       pool.dispatch(
-        { method: call.method, path: `${prefix}${call.path}`, headers: call.headers, body: call.body ?? null },
+        {
+          method: call.method,
+          path: `${prefix}${call.path}`,
+          headers: call.headers,
+          // undici takes any iterable of bytes; its types know only some.
+          body: (call.body ?? null) as Readable | Buffer | null,
+        },
         handler,
       )
+    },
+    async ask(key, path, signal) {
+      const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
+      try {
+        const { statusCode, body } = await pool.request({
+          method: 'GET',
+          path: `${prefix}${path}`,
+          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
+          signal,
+        })
+        return { status: statusCode, body }
+      } catch (error) {
+        throw upstreamFault(error as Error)
+      }
     },
     probe(key) {
       const known = probes.get(key.apiKeyId)
@@ -116,7 +148,7 @@ export function openUpstream(settings: Settings): Upstream {
           await answer.body.dump()
           return { kind: 'unreachable' }
         }
-        const watcher = watchAnswer('json')
+        const watcher = watchAnswer('responses', 'json')
         for await (const chunk of answer.body) watcher.push(chunk as Buffer)
         return endOf(watcher, responseId)
       } catch {
