@@ -13,13 +13,14 @@ export function whatToSay(
   input: unknown,
   previousQuestion: string | undefined,
   behaviour: Behaviour,
+  found: readonly string[] = [],
 ): Said {
   const tool = toolToCall(body, input, behaviour)
   const schema = schemaWanted(body)
   let deltas: readonly string[]
   if (tool) deltas = fours(JSON.stringify(sampleFromSchema(tool.parameters ?? {}) ?? {}))
   else if (schema) deltas = fours(JSON.stringify(sampleFromSchema(schema)))
-  else deltas = words(answerTo(questionIn(input), previousQuestion))
+  else deltas = words(answerTo(questionIn(input), previousQuestion, found))
   if (behaviour.tokens !== undefined) deltas = repeated(deltas, behaviour.tokens)
   if (behaviour.huge !== undefined) deltas = ['x'.repeat(behaviour.huge), ...deltas.slice(1)]
 
@@ -36,11 +37,12 @@ export function questionIn(input: unknown): string {
   return Array.isArray(input) ? textOf(input.at(-1)) : ''
 }
 
-function answerTo(question: string, previousQuestion: string | undefined): string {
+function answerTo(question: string, previousQuestion: string | undefined, found: readonly string[]): string {
   if (/capital of france/i.test(question)) return 'The capital of France is Paris.'
-  if (question === '') return 'I heard nothing.'
+  if (question === '' && found.length === 0) return 'I heard nothing.'
   const before = previousQuestion ? ` Before that you said: ${previousQuestion.slice(0, 200)}` : ''
-  return `You said: ${question.slice(0, 400)}${before}`
+  const seen = found.length > 0 ? ` I found: ${found.join(' ').slice(0, 4000)}` : ''
+  return `You said: ${question.slice(0, 400)}${before}${seen}`
 }
 
 function textOf(part: unknown): string {
