@@ -2,10 +2,17 @@ import { newId } from './call.ts'
 import { addContainer, addContainerFile } from './containers.ts'
 import type { Container, Objects } from './objects.ts'
 import type { Item } from './page.ts'
+import { asksToCompact } from './said.ts'
 import { searchResults } from './vector-stores.ts'
 
 /** What OpenAI's own tools did before the answer was given, and what of it the answer cites. */
-export type HostedCalls = { items: Item[]; annotations: Record<string, unknown>[]; images: number }
+export type HostedCalls = {
+  items: Item[]
+  annotations: Record<string, unknown>[]
+  images: number
+  /** The items are all there is: nothing is said. */
+  silent: boolean
+}
 
 /** Every hosted tool of a request is used once, so that what it hands out (containers, their files, items) can be looked at. */
 export function callHostedTools(
@@ -14,7 +21,10 @@ export function callHostedTools(
   body: Record<string, unknown>,
   question: string,
 ): HostedCalls {
-  const calls: HostedCalls = { items: [], annotations: [], images: 0 }
+  const calls: HostedCalls = { items: [], annotations: [], images: 0, silent: false }
+  if (asksToCompact(body.input)) {
+    return { ...calls, items: [compactionItem()], silent: true }
+  }
   if (!Array.isArray(body.tools) || body.tool_choice === 'none') return calls
   for (const tool of body.tools as (Record<string, unknown> | null)[]) {
     switch (tool?.type) {
@@ -62,6 +72,10 @@ export function callHostedTools(
     }
   }
   return calls
+}
+
+export function compactionItem(): Item {
+  return { id: newId('cmp'), type: 'compaction', encrypted_content: 'c2ltdWxhdGVk' }
 }
 
 function done(kind: string, type: string): Item {

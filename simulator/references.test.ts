@@ -96,3 +96,21 @@ test('hosted tools hand out ids: containers and their files, items, citations', 
     ['image_generation_call', 'message'],
   )
 })
+
+test('an input that ends with a compaction trigger is answered by one item that stands for it', async () => {
+  const input = [{ role: 'user', content: 'long ago' }, { type: 'compaction_trigger' }] as ResponseInputItem[]
+  const whole = await client.responses.create({ model: 'gpt-5', input })
+  const events = await Array.fromAsync(await client.responses.create({ model: 'gpt-5', input, stream: true }))
+
+  assert.deepEqual(
+    whole.output.map(({ type }) => type),
+    ['compaction'],
+  )
+  assert.equal(whole.usage?.output_tokens, 10)
+  assert.deepEqual(
+    events.map(({ type }) => type).filter((type) => !type.endsWith('in_progress')),
+    ['response.created', 'response.output_item.added', 'response.output_item.done', 'response.completed'],
+  )
+  await simulator.ledger.idle()
+  assert.equal(simulator.ledger.entries().at(-1)?.usage?.output_tokens, 10)
+})

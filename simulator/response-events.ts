@@ -57,7 +57,7 @@ export function* warmUpEvents(answer: Answer, finish: (response: ResponseObject)
 function* contentEvents(answer: Answer, sequence: Sequence): Generator<StreamEvent> {
   const { itemId, behaviour } = answer
   const isText = answer.said.tool === undefined
-  const { items, annotations } = answer.hosted
+  const { items, annotations, silent } = answer.hosted
   const output_index = items.length
   const place = isText ? { item_id: itemId, output_index, content_index: 0 } : { item_id: itemId, output_index }
   for (const [index, item] of items.entries()) {
@@ -65,8 +65,10 @@ function* contentEvents(answer: Answer, sequence: Sequence): Generator<StreamEve
       output_index: index,
       item: { ...item, status: 'in_progress', ...('result' in item ? { result: null } : undefined) },
     })
-    yield event(sequence, 'response.output_item.done', { output_index: index, item })
+    const done = event(sequence, 'response.output_item.done', { output_index: index, item })
+    yield silent ? { ...done, tokens: answer.said.deltas.length } : done
   }
+  if (silent) return
   const opened = outputItem(answer, 'in_progress', '')
   yield event(sequence, 'response.output_item.added', { output_index, item: opened })
   if (isText) yield event(sequence, 'response.content_part.added', { ...place, part: textPart('') })

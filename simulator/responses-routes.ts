@@ -2,6 +2,7 @@ import { ApiError } from './api-error.ts'
 import { runInBackground } from './background.ts'
 import { type Call, newId, pause, sendJson } from './call.ts'
 import { json, param, type Routes } from './handler.ts'
+import { compactionItem } from './hosted-tools.ts'
 import { deleted, now, type Objects, type StoredResponse } from './objects.ts'
 import { pageOf } from './page.ts'
 import { backgroundEvents, responseEvents } from './response-events.ts'
@@ -61,7 +62,7 @@ export const responseRoutes: Routes = {
       id,
       object: 'response.compaction',
       created_at: now(),
-      output: [{ id: newId('cmp'), type: 'compaction', encrypted_content: 'c2ltdWxhdGVk' }],
+      output: [compactionItem()],
       usage: responsesUsage(tokens, behaviour),
     })
   }),

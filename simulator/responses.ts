@@ -57,7 +57,10 @@ export function decideAnswer(
     hosted,
     behaviour,
     obfuscated: (body.stream_options as { include_obfuscation?: unknown } | undefined)?.include_obfuscation !== false,
-    input: inputTokens(chars + charsIn(body.instructions), behaviour),
+    input: {
+      ...inputTokens(chars + charsIn(body.instructions), behaviour),
+      ...(hosted.images === 0 ? undefined : { images: hosted.images }),
+    },
     contextChars: chars + said.deltas.reduce((sum, delta) => sum + delta.length, 0),
     question,
   }
@@ -121,14 +124,14 @@ export function tokensOfAnswer({ input, said, behaviour: { reasoning = 0 } }: An
 
 /** The response at its end. An `error` ending leaves no response but a failed one. */
 export function finishedResponse(answer: Answer): ResponseObject {
-  const { behaviour, said } = answer
+  const { behaviour } = answer
   const ending = endingOf(answer)
   const status = ending === 'error' ? 'failed' : ending
   const response: ResponseObject = {
     ...answer.response,
     status,
     completed_at: status === 'completed' ? now() : null,
-    output: status === 'failed' ? [] : [...answer.hosted.items, outputItem(answer, status, said.deltas.join(''))],
+    output: status === 'failed' ? [] : outputOf(answer, status),
     service_tier: behaviour.tier ?? tierUsed(answer.response.service_tier),
     usage: responsesUsage(tokensOfAnswer(answer), behaviour),
   }
@@ -151,6 +154,11 @@ export const FAILURE_MESSAGE = 'An error occurred while processing your request.
 export function tierUsed(requested: unknown): unknown {
   if (requested === undefined || requested === null || requested === 'auto') return 'default'
   return requested === 'fast' ? 'priority' : requested
+}
+
+function outputOf(answer: Answer, status: string): unknown[] {
+  const { hosted, said } = answer
+  return hosted.silent ? hosted.items : [...hosted.items, outputItem(answer, status, said.deltas.join(''))]
 }
 
 /** Each picture of the image generation tool: 10 tokens in, 100 out. */

@@ -15,6 +15,7 @@ export function whatToSay(
   behaviour: Behaviour,
   found: readonly string[] = [],
 ): Said {
+  if (asksToCompact(input)) return { deltas: Array(COMPACTION_TOKENS).fill(''), tool: undefined, cutShort: false }
   const tool = toolToCall(body, input, behaviour)
   const schema = schemaWanted(body)
   let deltas: readonly string[]
@@ -29,6 +30,13 @@ export function whatToSay(
   return deltas.length > room
     ? { deltas: deltas.slice(0, room), tool: tool?.name, cutShort: true }
     : { deltas, tool: tool?.name, cutShort: false }
+}
+
+const COMPACTION_TOKENS = 10
+
+/** An item at the end of the input asks for one that stands for everything before it, instead of an answer. */
+export function asksToCompact(input: unknown): boolean {
+  return Array.isArray(input) && input.at(-1)?.type === 'compaction_trigger'
 }
 
 /** The text of the last thing that was said to the model. */
