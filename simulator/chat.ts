@@ -1,8 +1,10 @@
 import { ApiError } from './api-error.ts'
 import { type Call, newId, pause, sendJson } from './call.ts'
 import type { ProducedTokens } from './ledger.ts'
-import { isUnknownModel, resolveModel } from './models.ts'
-import { modelOf } from './request-body.ts'
+import { knownModel, resolveModel } from './models.ts'
+import { now, type Objects } from './objects.ts'
+import type { Item } from './page.ts'
+import { findReferences } from './references.ts'
 import { tierUsed } from './responses.ts'
 import { questionIn, type Said, whatToSay } from './said.ts'
 import { type StreamEvent, streamEvents } from './stream.ts'
@@ -11,24 +13,20 @@ import { charsIn, chatUsage, inputTokens } from './usage.ts'
 type Frame = { id: string; created: number; model: string; service_tier: unknown; system_fingerprint: string }
 
 /** `POST /v1/chat/completions`: text only, one choice. */
-export async function createChatCompletion(call: Call): Promise<void> {
+export async function createChatCompletion(objects: Objects, call: Call): Promise<void> {
   const { body, behaviour, entry } = call
-  const model = modelOf(body)
-  if (isUnknownModel(model)) {
-    throw new ApiError(404, `The model \`${model}\` does not exist or you do not have access to it.`, {
-      code: 'model_not_found',
-    })
-  }
+  const model = knownModel(body)
   if (!Array.isArray(body.messages)) {
     throw new ApiError(400, "Missing required parameter: 'messages'.", {
       param: 'messages',
       code: 'missing_required_parameter',
     })
   }
-  const said = whatToSay({ ...body, tools: undefined }, questionIn(body.messages), undefined, behaviour)
+  const found = findReferences(objects, call.project, body.messages)
+  const said = whatToSay({ ...body, tools: undefined }, questionIn(body.messages), undefined, behaviour, found)
   const frame: Frame = {
     id: newId('chatcmpl'),
-    created: Math.floor(Date.now() / 1000),
+    created: now(),
     model: resolveModel(behaviour.model ?? model),
     service_tier: behaviour.tier ?? tierUsed(body.service_tier),
     system_fingerprint: 'fp_simulated',
@@ -38,18 +36,29 @@ export async function createChatCompletion(call: Call): Promise<void> {
   const after = { ...before, output_tokens: said.deltas.length + reasoning, reasoning_tokens: reasoning }
   entry.responseId = frame.id
   entry.usage = before
+  const message = { role: 'assistant', content: said.deltas.join(''), refusal: null, annotations: [] }
+  const completion = {
+    ...frame,
+    object: 'chat.completion',
+    choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(said) }],
+    usage: chatUsage(after, behaviour),
+  }
+  if (body.store === true) store(objects, call, completion)
   if (body.stream === true) return streamEvents(call, chatEvents(call, frame, said, after), before)
 
   if (behaviour.tps) await pause(call, (said.deltas.length * 1000) / behaviour.tps)
   if (call.closed) return
   entry.usage = after
-  const message = { role: 'assistant', content: said.deltas.join(''), refusal: null, annotations: [] }
-  await sendJson(call, 200, {
-    ...frame,
-    object: 'chat.completion',
-    choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(said) }],
-    usage: chatUsage(after, behaviour),
-  })
+  await sendJson(call, 200, completion)
+}
+
+function store(objects: Objects, { body, project }: Call, completion: Item): void {
+  const messages = (body.messages as object[]).map((message, index) => ({
+    id: `${completion.id}-${index}`,
+    ...message,
+  }))
+  const settings = { metadata: body.metadata ?? {}, tools: body.tools ?? null, temperature: body.temperature ?? 1 }
+  objects.completions.save(project, completion.id, { completion: { ...completion, ...settings }, messages })
 }
 
 /** Usage only when asked for: then as a last chunk without choices, and as null in those before. */
