@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { calcPrice, findProvider, type MatchLogic } from '@pydantic/genai-prices'
 import { type PriceOverlay, PriceOverlayError, parsePriceOverlay } from './price-table.ts'
 import { openPriceTable } from './pricing.ts'
-import { NO_USAGE, type Usage } from './usage.ts'
+import { NO_USAGE, readUsage, type Usage } from './usage.ts'
 
 const NOW = '2026-11-20T12:00:00Z'
 const table = openPriceTable()
@@ -193,6 +193,151 @@ test('each model, tier and kind of token costs what the price page says, to the 
     assert.equal(cost(model, tier, usage, at), costNanoUsd, `${model} ${tier} ${at ?? ''} ${JSON.stringify(usage)}`)
   }
 })
+
+// What each kind of endpoint reports, as it comes. The arithmetic is in thousands of nano-dollars.
+const ENDPOINTS: [kind: string, model: string, tier: string | null, raw: object, costNanoUsd: bigint | RegExp][] = [
+  [
+    'chat',
+    'gpt-4o-2024-08-06',
+    'default',
+    {
+      prompt_tokens: 1000,
+      completion_tokens: 100,
+      total_tokens: 1100,
+      prompt_tokens_details: { cached_tokens: 200, audio_tokens: 0 },
+      completion_tokens_details: {
+        reasoning_tokens: 60,
+        accepted_prediction_tokens: 20,
+        rejected_prediction_tokens: 15,
+      },
+    },
+    3_250_000n, // 800*2.5 + 200*1.25 + 100*10: predicted tokens are part of the output, rejected ones too
+  ],
+  [
+    'chat with writes to the cache',
+    'gpt-6-sol',
+    'priority',
+    {
+      prompt_tokens: 1000,
+      completion_tokens: 100,
+      prompt_tokens_details: { cached_tokens: 200, cache_write_tokens: 300 },
+    },
+    5_580_000n, // (500*2 + 200*0.2 + 300*2.5 + 100*10) * 2
+  ],
+  [
+    'chat with sound',
+    'gpt-audio',
+    null,
+    {
+      prompt_tokens: 120,
+      completion_tokens: 50,
+      prompt_tokens_details: { audio_tokens: 60, text_tokens: 60 },
+      completion_tokens_details: { audio_tokens: 40, text_tokens: 10 },
+    },
+    4_730_000n, // 60*2.5 + 60*32 + 10*10 + 40*64
+  ],
+  [
+    'completions',
+    'gpt-3.5-turbo-instruct',
+    null,
+    { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 },
+    190_000n,
+  ], // 100*1.5 + 20*2
+  ['embeddings', 'text-embedding-3-large', null, { prompt_tokens: 8, total_tokens: 8 }, 1_040n], // 8*0.13
+  ['embeddings in a batch', 'text-embedding-3-small', 'batch', { prompt_tokens: 101, total_tokens: 101 }, 1_010n], // 101*0.02 * 0.5
+  [
+    'images',
+    'gpt-image-2',
+    null,
+    {
+      input_tokens: 250,
+      input_tokens_details: { text_tokens: 50, image_tokens: 200 },
+      output_tokens: 1000,
+      output_tokens_details: { image_tokens: 1000, text_tokens: 0 },
+    },
+    31_850_000n, // 50*5 + 200*8 + 1000*30
+  ],
+  [
+    'images without details of the output',
+    'gpt-image-1-mini',
+    null,
+    { input_tokens: 250, input_tokens_details: { text_tokens: 50, image_tokens: 200 }, output_tokens: 1000 },
+    8_600_000n, // 50*2 + 200*2.5 + 1000*8
+  ],
+  [
+    'transcription by tokens',
+    'gpt-4o-transcribe',
+    null,
+    {
+      type: 'tokens',
+      input_tokens: 100,
+      input_token_details: { text_tokens: 10, audio_tokens: 90 },
+      output_tokens: 20,
+    },
+    765_000n, // 10*2.5 + 90*6 + 20*10
+  ],
+  ['transcription by time', 'whisper-1', null, { type: 'duration', seconds: 8.4 }, 900_000n], // 9 * $0.36 / 3600
+  ['speech', 'gpt-4o-mini-tts', null, { input_tokens: 100, output_tokens: 1000, total_tokens: 1100 }, 12_060_000n], // 100*0.6 + 1000*12
+  [
+    'compaction',
+    'gpt-5.6-luna',
+    'flex',
+    { input_tokens: 1000, input_tokens_details: { cached_tokens: 200 }, output_tokens: 100, total_tokens: 1100 },
+    142_000n, // (800*0.2 + 200*0.02 + 100*1.2) * 0.5
+  ],
+  ['moderations', 'omni-moderation-latest', null, { prompt_tokens: 10, total_tokens: 10 }, 0n],
+  [
+    'a batch of short requests, as one sum of many tokens',
+    'gpt-6-sol',
+    'batch',
+    { input_tokens: 1_000_000, output_tokens: 1000, largest_input_tokens: 272_000 },
+    1_005_000_000n, // (1000000*2 + 1000*10) * 0.5
+  ],
+  [
+    'a batch of long requests',
+    'gpt-6-sol',
+    'batch',
+    { input_tokens: 1_000_000, output_tokens: 1000, largest_input_tokens: 272_001 },
+    2_007_500_000n, // (1000000*4 + 1000*15) * 0.5
+  ],
+  [
+    'sound of a model that has no rate for it',
+    'gpt-4o',
+    null,
+    { prompt_tokens: 9, completion_tokens: 1, prompt_tokens_details: { audio_tokens: 9 } },
+    /no rate/,
+  ],
+  ['images of a model without a price', 'dall-e-3', null, { input_tokens: 1, output_tokens: 1 }, /No price/],
+  ['fine-tuned', 'ft:gpt-4o-mini-2024-07-18:acme::abc', null, { prompt_tokens: 1, completion_tokens: 1 }, /No price/],
+]
+
+test('what each kind of endpoint reports costs what the price page says, to the nano-dollar', () => {
+  for (const [kind, model, tier, raw, expected] of ENDPOINTS) {
+    const found = cost(model, tier, readUsage(raw))
+    if (typeof expected === 'bigint') assert.equal(found, expected, kind)
+    else assert.match(String(found), expected, kind)
+  }
+})
+
+test('parts with prices of their own are added up and rounded once; one that is unpriced makes the whole so', () => {
+  const at = new Date(NOW)
+  const half = { model: 'gpt-5-nano', serviceTier: 'batch', usage: use(1, 0, { cachedTokens: 1 }) }
+  const image = { model: 'gpt-image-2', serviceTier: null, usage: PICTURE }
+  const price = (...parts: (typeof half | typeof image)[]) =>
+    table.price({ model: 'gpt-7', serviceTier: null, usage: A, parts, at })
+
+  // 2.5 nano-dollars each: two are 5, not twice 3.
+  assert.equal(costOf(price(half, half)), 5n)
+  assert.equal(costOf(price(half, image)), 31_850_003n) // 31,850,000 + 2.5
+  assert.equal(costOf(price()), 0n)
+  assert.match(String(costOf(price(half, { ...image, model: 'dall-e-3' }))), /^No price is known/)
+  assert.match(String(costOf(price(half, { ...image, model: null as unknown as string }))), /names no model/)
+  assert.match(String(costOf(price(half, { ...image, usage: undefined as unknown as Usage }))), /usage is unknown/)
+})
+
+function costOf(priced: ReturnType<typeof table.price>): bigint | string {
+  return priced.kind === 'priced' ? priced.costNanoUsd : priced.reason
+}
 
 test('tool calls are added, and cost the same in every service tier', () => {
   const tools = { webSearchCalls: 3, fileSearchCalls: 2 }

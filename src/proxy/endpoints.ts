@@ -1,3 +1,5 @@
+import type { Meter } from './answer-watcher.ts'
+
 /** A relayed OpenAI endpoint. What is not in the table below is not relayed. */
 export interface Endpoint {
   /** The name under which its calls are recorded. */
@@ -7,8 +9,8 @@ export interface Endpoint {
   path: string
   /** `json`: one object, read for the ids it refers to. `none`: whatever comes is not read and not sent. */
   body: 'json' | 'none'
-  /** `responses`: each call is an attempt with a usage. `none`: it costs nothing and is not recorded. */
-  meter: 'responses' | 'none'
+  /** How its answers are metered. `none`: it costs nothing and is not recorded. */
+  meter: Meter
 }
 
 /** The path the client calls is `/v1` and the path below. */

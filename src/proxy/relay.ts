@@ -129,11 +129,13 @@ export function createRelay(deps: RelayDeps): Relay {
     const exchange: Exchange = new Exchange({
       response,
       attempt,
+      meter: endpoint.meter,
       modelRequested: payload.model,
       wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
+      filter: undefined,
       capture: content?.response,
       onResponseId: (objectId) => ownership.record({ ...owner, objectId, kind: 'response' }),
       refuse: call.refuse,
@@ -155,7 +157,7 @@ export function createRelay(deps: RelayDeps): Relay {
 
   /** A call about an object of the caller's, which costs nothing: with the key that made it, and no other. */
   async function relayById(asked: AskedCall): Promise<void> {
-    const { response, call, identity } = asked
+    const { response, endpoint, call, identity } = asked
     const { organizationId, userId } = identity
     const responseId = call.responseId ?? ''
     const object = await ownership.require(identity, 'response', responseId, 'response_id')
@@ -165,11 +167,13 @@ export function createRelay(deps: RelayDeps): Relay {
       response,
       // Should this answer be the first to tell the end of a background response, it is asked for at once.
       attempt: { ...NO_ATTEMPT, settle: () => ledger.expectEnd(organizationId, responseId) },
+      meter: endpoint.meter,
       modelRequested: null,
       wantsStream: false,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: false,
       drains: undefined,
+      filter: undefined,
       capture: undefined,
       onResponseId: () => {},
       refuse: call.refuse,

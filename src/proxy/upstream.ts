@@ -116,7 +116,7 @@ export function openUpstream(settings: Settings): Upstream {
           await answer.body.dump()
           return { kind: 'unreachable' }
         }
-        const watcher = watchAnswer('json')
+        const watcher = watchAnswer('responses', 'json')
         for await (const chunk of answer.body) watcher.push(chunk as Buffer)
         return endOf(watcher, responseId)
       } catch {
