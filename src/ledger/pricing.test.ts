@@ -88,6 +88,23 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['o4-mini', null, A, 1_375_000n], // 800*1.1 + 200*0.275 + 100*4.4
   ['o4-mini-deep-research', null, A, 2_500_000n], // 800*2 + 200*0.5 + 100*8
   ['codex-mini-latest', null, A, 1_875_000n], // 800*1.5 + 200*0.375 + 100*6
+  ['codex-mini', null, A, 1_875_000n], // 800*1.5 + 200*0.375 + 100*6
+  ['gpt-4.5-preview', null, A, 82_500_000n], // 800*75 + 200*37.5 + 100*150
+  ['gpt-4o-realtime-preview', null, A, 6_500_000n], // 800*5 + 200*2.5 + 100*20
+  ['gpt-4o-mini-realtime-preview', null, A, 780_000n], // 800*0.6 + 200*0.3 + 100*2.4
+  ['gpt-realtime', null, A, 4_880_000n], // 800*4 + 200*0.4 + 100*16
+  ['gpt-realtime-mini', null, A, 732_000n], // 800*0.6 + 200*0.06 + 100*2.4
+  ['gpt-5-image', null, A, 9_250_000n], // 800*10 + 200*1.25 + 100*10
+  ['gpt-5-image-mini', null, A, 2_250_000n], // 800*2.5 + 200*0.25 + 100*2
+  ['gpt-5.4-image-2', null, A, 8_300_000n], // 800*8 + 200*2 + 100*15
+  ['gpt-chat-latest', null, A, 7_100_000n], // 800*5 + 200*0.5 + 100*30
+  ['gpt-oss-safeguard-20b', null, A, 97_400n], // 800*0.075 + 200*0.037 + 100*0.3
+  ['o1-preview', null, A, 19_500_000n], // 800*15 + 200*7.5 + 100*60
+  ['gpt-image-1', null, A, 8_250_000n], // 800*5 + 200*1.25 + 100*40
+  ['gpt-image-1-mini', null, A, 2_440_000n], // 800*2 + 200*0.2 + 100*8
+  ['gpt-image-1.5', null, A, 5_250_000n], // 800*5 + 200*1.25 + 100*10
+  ['gpt-image-2', null, A, 7_250_000n], // 800*5 + 200*1.25 + 100*30
+  ['gpt-realtime-2', null, A, 5_680_000n], // 800*4 + 200*0.4 + 100*24
   ['computer-use-preview', null, A, 4_200_000n], // 1000*3 + 100*12
   ['computer-use-preview-2025-03-11', null, A, 4_200_000n], // 1000*3 + 100*12
   ['text-embedding-3-large', null, use(1000, 0), 130_000n], // 1000*0.13
@@ -138,6 +155,13 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   // Long context
   ['gpt-5.6-sol', null, long(271_999), 747_996_000n], // 171999*4 + 100000*0.4 + 1000*20
   ['gpt-5.6-sol', null, long(272_000), 1_486_000_000n], // 172000*8 + 100000*0.8 + 1000*30
+  ['gpt-5.6-terra', null, long(271_999), 375_998_000n], // 171999*2 + 100000*0.2 + 1000*12
+  ['gpt-5.6-terra', null, long(272_000), 746_000_000n], // 172000*4 + 100000*0.4 + 1000*18
+  ['gpt-5.6-luna', null, long(271_999), 37_599_800n], // 171999*0.2 + 100000*0.02 + 1000*1.2
+  ['gpt-5.6-luna', null, long(272_000), 74_600_000n], // 172000*0.4 + 100000*0.04 + 1000*1.8
+  ['gpt-5.5', null, long(272_000), 1_865_000_000n], // 172000*10 + 100000*1 + 1000*45
+  ['gpt-5.4-pro', null, long(271_999), 8_339_970_000n], // 271999*30 + 1000*180
+  ['gpt-5.4-pro', null, long(272_000), 16_590_000_000n], // 272000*60 + 1000*270
   ['gpt-5.4', null, long(272_000), 932_500_000n], // 172000*5 + 100000*0.5 + 1000*22.5
   ['gpt-6-astra', null, long(272_000), 3_715_000_000n], // 172000*20 + 100000*2 + 1000*75
   ['gpt-6-sol', null, long(272_000), 374_000_000n], // 172000*2 + 100000*0.2 + 1000*10
@@ -338,6 +362,34 @@ test('parts with prices of their own are added up and rounded once; one that is 
 function costOf(priced: ReturnType<typeof table.price>): bigint | string {
   return priced.kind === 'priced' ? priced.costNanoUsd : priced.reason
 }
+
+test('every model with a rate for cached tokens, for writes or for long context has its row above', () => {
+  const rowsOf = (model: string) => GOLDEN.filter(([name]) => name === model).map(([, , usage]) => usage)
+  const names = [...baseModels().map(({ id }) => id), 'gpt-6.1-sol', 'gpt-6.1-terra']
+
+  for (const name of names.filter((one) => !one.startsWith('ft:'))) {
+    const bands = table.ratesFor(name, new Date(NOW))?.bands ?? []
+    const { input, cacheRead, cacheWrite30m } = bands[0]?.usdPerMillion ?? {}
+    const rows = rowsOf(name)
+    if (cacheRead !== input)
+      assert.ok(
+        rows.some(({ cachedTokens }) => cachedTokens > 0),
+        `${name}: cached`,
+      )
+    if (cacheWrite30m !== input)
+      assert.ok(
+        rows.some((row) => row.cachedTokens > 0 || row.cacheWrite30mTokens > 0),
+        `${name}: writes`,
+      )
+    for (const { aboveInputTokens } of bands.slice(1)) {
+      assert.ok(
+        rows.some(({ inputTokens }) => inputTokens > aboveInputTokens),
+        `${name}: long context`,
+      )
+    }
+  }
+  assert.ok(GOLDEN.length >= 120, `${GOLDEN.length}`)
+})
 
 test('tool calls are added, and cost the same in every service tier', () => {
   const tools = { webSearchCalls: 3, fileSearchCalls: 2 }
