@@ -4,9 +4,6 @@ import type { UpstreamKey } from '../api-keys/key-ring.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { ProbeUpstream } from '../health/service.ts'
-import type { RetrieveResponse } from '../ledger/background.ts'
-import type { Settlement } from '../ledger/ledger.ts'
-import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 
 /** Connections to OpenAI, kept warm; one pool for each origin that keys point to. */
 export interface Upstream {
@@ -14,9 +11,18 @@ export interface Upstream {
   dispatch(call: UpstreamCall, baseUrl: string | undefined, handler: Dispatcher.DispatchHandler): void
   /** Asks for the list of models, which costs nothing; asked again within seconds it repeats its last answer. */
   probe(key: UpstreamKey): ReturnType<ProbeUpstream>
-  /** Asks how a background response stands. */
-  retrieve: RetrieveResponse
+  /**
+   * Asks for something of an organization's own on the proxy's account, as for a list.
+   * @throws {AppError} when OpenAI cannot be reached.
+   */
+  ask(key: UpstreamKey, path: string, signal: AbortSignal): Promise<UpstreamAnswer>
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** An answer whose body is still to be read. */
+export interface UpstreamAnswer {
+  status: number
+  body: AsyncIterable<Buffer> & { dump(): Promise<void> }
 }
 
 export interface UpstreamCall {
@@ -91,6 +97,20 @@ export function openUpstream(settings: Settings): Upstream {
         handler,
       )
     },
+    async ask(key, path, signal) {
+      const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
+      try {
+        const { statusCode, body } = await pool.request({
+          method: 'GET',
+          path: `${prefix}${path}`,
+          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
+          signal,
+        })
+        return { status: statusCode, body }
+      } catch (error) {
+        throw upstreamFault(error as Error)
+      }
+    },
     probe(key) {
       const known = probes.get(key.apiKeyId)
       if (known && performance.now() - known.at < PROBE_FRESH_MS) return known.result
@@ -99,55 +119,12 @@ export function openUpstream(settings: Settings): Upstream {
       probes.set(key.apiKeyId, { at: performance.now(), result })
       return result
     },
-    async retrieve(key, responseId) {
-      try {
-        const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
-        const answer = await pool.request({
-          method: 'GET',
-          path: `${prefix}/responses/${encodeURIComponent(responseId)}`,
-          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
-          signal: AbortSignal.timeout(RETRIEVE_TIMEOUT_MS),
-        })
-        if (answer.statusCode === 404) {
-          await answer.body.dump()
-          return { kind: 'gone' }
-        }
-        if (answer.statusCode !== 200) {
-          await answer.body.dump()
-          return { kind: 'unreachable' }
-        }
-        const watcher = watchAnswer('responses', 'json')
-        for await (const chunk of answer.body) watcher.push(chunk as Buffer)
-        return endOf(watcher, responseId)
-      } catch {
-        return { kind: 'unreachable' }
-      }
-    },
     async [Symbol.asyncDispose]() {
       await Promise.all([...pools.values()].map(({ pool }) => pool.destroy()))
     },
   }
 }
 
-function endOf(watcher: AnswerWatcher, responseId: string): Awaited<ReturnType<RetrieveResponse>> {
-  const { end } = watcher
-  if (!end || end.ending === 'pending') return { kind: 'pending' }
-  const { ending, errorCode, modelUsed, serviceTier, usage } = end
-  const settlement: Settlement = {
-    ending,
-    errorCode,
-    modelUsed,
-    serviceTier,
-    usage,
-    responseId,
-    httpStatus: 200,
-    upstreamRequestId: null,
-    firstByteMs: null,
-  }
-  return { kind: 'ended', settlement }
-}
-
-const RETRIEVE_TIMEOUT_MS = 30_000
 const PROBE_TIMEOUT_MS = 5000
 const PROBE_FRESH_MS = 5000
 const PROBES_MAX = 10_000
