@@ -114,6 +114,7 @@ export interface AttemptsTable {
   reasoning_tokens: bigint | null
   total_tokens: bigint | null
   usage: ColumnType<unknown, string | null, string | null>
+  usage_parts: ColumnType<unknown, string | null, string | null>
   web_search_calls: Generated<number>
   file_search_calls: Generated<number>
   cost_nano_usd: bigint | null

@@ -10,6 +10,7 @@ import type { Attempt, Ledger, Opening } from '../ledger/ledger.ts'
 import type { Policies } from '../organizations/policies.ts'
 import type { ObjectKind } from '../ownership/kinds.ts'
 import type { Owner, Ownership } from '../ownership/service.ts'
+import type { ByteFilter } from './byte-filter.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, type PathId, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
@@ -52,8 +53,11 @@ export interface MeteredCall extends AdmittedCall {
     /** Whether OpenAI keeps a chat completion. */
     isStored: boolean
   }
-  input: InputMeasure
+  /** Undefined where its tokens cannot be told from its bytes. */
+  input: InputMeasure | undefined
   captured(): Captured | undefined
+  /** Given when the client is not to see a stream quite as it comes. */
+  filter: (() => ByteFilter) | undefined
   /** A body that has been passed on as it arrived cannot be sent again. */
   isRepeatable: boolean
 }
@@ -94,11 +98,11 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       endpoint: endpoint.name,
       modelRequested: asks.model,
       isStream: asks.isStream,
-      inputTokensEstimate: estimateInputTokens(input),
+      inputTokensEstimate: input ? estimateInputTokens(input) : null,
       isBackground: asks.isBackground,
     }
     const content = policies.content === 'full' ? new Capture() : undefined
-    const attempt = ledger.open(opening, input, () => exchange.progress())
+    const attempt = ledger.open(opening, input ?? NOTHING, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
       attempt,
@@ -112,6 +116,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: asks.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
+      filter: call.filter?.(),
       capture: content,
       onId: recorder(call, asks.isStored),
       onSuccess: () => {},
@@ -147,6 +152,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: false,
       drains: undefined,
+      filter: undefined,
       capture: undefined,
       onId: recorder(call, true),
       onSuccess: () => {
@@ -193,4 +199,5 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
 }
 
 const ATTEMPTS_MAX = 2
+const NOTHING: InputMeasure = { textBytes: 0, sample: '', embeddedFiles: 0 }
 const NO_ATTEMPT: Attempt = { id: '', settle() {}, defer() {}, recordProgress() {} }

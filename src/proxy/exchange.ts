@@ -6,6 +6,7 @@ import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.t
 import type { ObjectKind } from '../ownership/kinds.ts'
 import { type AnswerIds, type HandedOut, watchIds } from './answer-ids.ts'
 import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts'
+import type { ByteFilter } from './byte-filter.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import { upstreamFault } from './upstream.ts'
@@ -26,6 +27,8 @@ export interface ExchangeOptions {
   isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
+  /** Given when the client is not to see a stream quite as it came. */
+  filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
   /** An id is about to reach the client: whose it is must be on record first. */
@@ -142,16 +145,22 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#ids?.push(chunk)
     this.#watcher.push(chunk)
     this.#noteResponseId()
-    this.#options.capture?.push(chunk)
+    const passing = this.#isFiltered ? this.#options.filter?.push(chunk) : chunk
+    if (passing) this.#options.capture?.push(passing)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (!this.#response.write(chunk)) {
+    if (passing && !this.#response.write(passing)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
+  }
+
+  /** Only a stream that was really answered is one that was asked for. */
+  get #isFiltered(): boolean {
+    return this.#options.filter !== undefined && this.#isStream && this.#httpStatus === 200
   }
 
   onResponseEnd(): void {
@@ -165,7 +174,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     this.#settleAnswer()
-    this.#response.end()
+    const rest = this.#isFiltered ? this.#options.filter?.finish() : undefined
+    if (rest) this.#options.capture?.push(rest)
+    this.#response.end(rest)
     this.#close()
   }
 
@@ -201,7 +212,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (!this.#response.headersSent) {
       this.#options.refuse(error)
     } else if (this.#watcher?.isBetweenEvents) {
-      this.#response.end(errorEvent(error, this.#watcher.eventCount))
+      this.#response.end(errorEvent(this.#options.meter, error, this.#watcher.eventCount))
     } else {
       this.#response.destroy()
     }
@@ -252,12 +263,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     })
   }
 
-  /**
-   * What a call that was cut has probably used: what is estimated of its text. What never left for OpenAI has used nothing.
-   */
+  /** What a call that was cut has probably used. What never left for OpenAI has used nothing. */
   #estimate(): SettledUsage {
     if (!this.#isSent) return { source: 'none' }
-    return { source: 'estimated', outputTokens: this.progress().outputTokens }
+    return this.#watcher?.usageIfCut ?? { source: 'estimated', outputTokens: 0 }
   }
 
   /** A stream that OpenAI ended without saying how it ended: passing that on would look like an answer. */
@@ -285,7 +294,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #drain(chunk: Buffer): void {
     this.#drainedBytes += chunk.length
     const end = this.#watcher?.end
-    if (end) this.#settle('client_closed', end.errorCode, end.usage)
+    if (end) this.#settle(end.ending === 'pending' ? 'pending' : 'client_closed', end.errorCode, end.usage)
     if (end || this.#drainedBytes > DRAIN_BYTES_MAX) this.#abort('client')
   }
 
@@ -337,7 +346,9 @@ function headerText(value: string | string[] | undefined): string | null {
 }
 
 /** OpenAI's own form of an error within a stream, so that its SDKs raise it. */
-function errorEvent(error: AppError, sequenceNumber: number): string {
-  const { code, message, param } = toErrorBody(error).error
+function errorEvent(meter: Meter, error: AppError, sequenceNumber: number): string {
+  const body = toErrorBody(error)
+  if (meter === 'chat' || meter === 'completions') return `data: ${JSON.stringify(body)}\n\n`
+  const { code, message, param } = body.error
   return `event: error\ndata: ${JSON.stringify({ type: 'error', code, message, param, sequence_number: sequenceNumber })}\n\n`
 }

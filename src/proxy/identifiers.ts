@@ -1,6 +1,5 @@
 import { createHmac } from 'node:crypto'
 import type { Policies } from '../organizations/policies.ts'
-import type { BodyEdits } from './body-edits.ts'
 import { IDENTIFIERS, type Identifier } from './payload.ts'
 
 /** Whom an identifier is told apart for. */
@@ -19,7 +18,12 @@ export interface Identifiers {
    * What becomes of the identifiers in a body.
    * @param mayAdd whether the endpoint takes a `safety_identifier`.
    */
-  edits(party: Party, policies: Policies, identifiers: ReadonlyMap<Identifier, string>, mayAdd: boolean): BodyEdits
+  edits(
+    party: Party,
+    policies: Policies,
+    identifiers: ReadonlyMap<Identifier, string>,
+    mayAdd: boolean,
+  ): Map<string, string>
 }
 
 /** @param key 32 bytes, the same in every process. */

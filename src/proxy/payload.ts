@@ -102,6 +102,7 @@ const WANTED = [
   'stream',
   'background',
   'store',
+  'stream_options',
   'input_file_id',
   'previous_response_id',
   'conversation',

@@ -21,6 +21,7 @@ import { BATCHED, type Endpoint, type PathId } from './endpoints.ts'
 import { openForm } from './form.ts'
 import { FormFields, isReadInForm } from './form-fields.ts'
 import type { Outgoing } from './headers.ts'
+import { askForUsage, hideUsage } from './hidden-usage.ts'
 import { isIdentifier, openIdentifiers } from './identifiers.ts'
 import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
@@ -65,7 +66,6 @@ export function createRelay(deps: RelayDeps): Relay {
 
   /** One request, as a story: admit, identify, read, check all that it names, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
-    if (endpoint.body === 'websocket') throw upgradeRequired()
     if (admittedCount >= config.concurrentRequestsMax) throw overloaded()
     admittedCount += 1
     response.once('close', () => {
@@ -109,6 +109,8 @@ export function createRelay(deps: RelayDeps): Relay {
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
     const fineTuned = requireUsable(endpoint, policies, payload)
     const edits = identifiers.edits(identity, policies, payload.identifiers, TAKES_SAFETY_IDENTIFIER.has(endpoint.name))
+    const hidden = usageToHide(endpoint, payload)
+    if (hidden !== undefined) edits.set('stream_options', hidden)
     const bytes = editBody(payload.bytes, payload.fields, edits)
     const body: Outgoing = { contentType: 'application/json', bytes: bytes.length, content: bytes }
     const admitted = { ...(await admit(asked, [...named, ...payload.references, ...fineTuned])), body }
@@ -124,6 +126,7 @@ export function createRelay(deps: RelayDeps): Relay {
       asks: { model, isStream, isBackground: isBackground && endpoint.meter === 'responses', isStored },
       input: measureInput(payload.bytes),
       captured: capturing(policies, payload.bytes),
+      filter: hidden === undefined ? undefined : hideUsage,
       isRepeatable: true,
     })
   }
@@ -166,8 +169,15 @@ export function createRelay(deps: RelayDeps): Relay {
       calls.makePlain({ ...admitted, body })
       return
     }
-    const input = measureInput(Buffer.alloc(0))
-    calls.makeMetered({ ...admitted, body, asks, input, captured: () => capture?.take(), isRepeatable: false })
+    calls.makeMetered({
+      ...admitted,
+      body,
+      asks,
+      input: undefined,
+      captured: () => capture?.take(),
+      filter: undefined,
+      isRepeatable: false,
+    })
   }
 
   async function relayCatalogue(asked: AskedCall): Promise<void> {
@@ -297,6 +307,12 @@ function ownList({ endpoint, owner, query }: AskedCall) {
   return { objectPath: `${endpoint.path}/`, owner, query: readQuery(query) }
 }
 
+/** What a chat stream is asked with so that it says what it used; undefined where the client asks for that itself. */
+function usageToHide({ meter }: Endpoint, { isStream, fields }: Payload): string | undefined {
+  if (!isStream || (meter !== 'chat' && meter !== 'completions')) return undefined
+  return askForUsage(fields.get('stream_options')?.raw)
+}
+
 function capturing({ content }: Policies, bytes: Buffer): MeteredCall['captured'] {
   const captured = content === 'full' ? captureBody(bytes) : undefined
   return () => captured
@@ -331,10 +347,6 @@ function inLine(number: number, { code, message }: AppError): AppError {
   return new AppError(code, `Line ${number} of the batch's input file cannot be sent. ${message}`, {
     param: 'input_file_id',
   })
-}
-
-function upgradeRequired(): AppError {
-  return new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
 }
 
 function overloaded(): AppError {

@@ -4,6 +4,8 @@ import { JsonFields } from './json-fields.ts'
 export interface SseEvent {
   type: string
   json: JsonFields
+  /** The data is `[DONE]`, with which chat's streams end. */
+  isDone: boolean
 }
 
 interface SseOptions {
@@ -34,6 +36,8 @@ export class SseWatcher {
   #eventType = ''
   #json: JsonFields | undefined
   #tap: SseTap | undefined
+  /** The first bytes of the data. */
+  #dataHead = ''
   #hasData = false
   #dataLines = 0
   #isFirstLine = true
@@ -76,7 +80,7 @@ export class SseWatcher {
 
   /** The bytes are over: an event whose last line or blank line never came still counts, if its data did come whole. */
   finish(): void {
-    if (this.#json?.isComplete) this.#dispatch()
+    if (this.#json?.isComplete || this.#isDone) this.#dispatch()
   }
 
   #linePiece(piece: Buffer): void {
@@ -122,6 +126,7 @@ export class SseWatcher {
   }
 
   #data(piece: Buffer): void {
+    if (this.#dataHead.length < DATA_HEAD_MAX) this.#dataHead += piece.toString('latin1', 0, DATA_HEAD_MAX)
     this.#json?.push(piece)
     this.#tap?.push(piece)
   }
@@ -147,14 +152,19 @@ export class SseWatcher {
       if (isDelta(type)) {
         this.deltaCount += 1
       } else if (this.#json) {
-        this.#onEvent({ type, json: this.#json })
+        this.#onEvent({ type, json: this.#json, isDone: this.#isDone })
       }
     }
     this.#eventType = ''
     this.#json = undefined
     this.#tap = undefined
+    this.#dataHead = ''
     this.#hasData = false
     this.#dataLines = 0
+  }
+
+  get #isDone(): boolean {
+    return this.#dataLines === 1 && DONE.test(this.#dataHead)
   }
 
   #stripBom(head: string): string {
@@ -169,6 +179,9 @@ const NEWLINE = Buffer.from('\n')
 const EMPTY = Buffer.alloc(0)
 const BOM_LATIN1 = '\u00ef\u00bb\u00bf'
 const HEAD_MAX = 16
+/** Twice as much as is looked for: a piece may begin anywhere. */
+const DATA_HEAD_MAX = 16
+const DONE = /^ ?\[DONE\] *$/
 const NAME_MAX = 128
 
 function isDelta(type: string): boolean {

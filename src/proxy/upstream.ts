@@ -5,9 +5,6 @@ import type { UpstreamKey } from '../api-keys/key-ring.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { ProbeUpstream } from '../health/service.ts'
-import type { RetrieveResponse } from '../ledger/background.ts'
-import type { Settlement } from '../ledger/ledger.ts'
-import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 
 /** Connections to OpenAI, kept warm; one pool for each origin that keys point to. */
 export interface Upstream {
@@ -20,8 +17,6 @@ export interface Upstream {
    * @throws {AppError} when OpenAI cannot be reached.
    */
   ask(key: UpstreamKey, path: string, signal: AbortSignal): Promise<UpstreamAnswer>
-  /** Asks how a background response stands. */
-  retrieve: RetrieveResponse
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -131,55 +126,12 @@ export function openUpstream(settings: Settings): Upstream {
       probes.set(key.apiKeyId, { at: performance.now(), result })
       return result
     },
-    async retrieve(key, responseId) {
-      try {
-        const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
-        const answer = await pool.request({
-          method: 'GET',
-          path: `${prefix}/responses/${encodeURIComponent(responseId)}`,
-          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
-          signal: AbortSignal.timeout(RETRIEVE_TIMEOUT_MS),
-        })
-        if (answer.statusCode === 404) {
-          await answer.body.dump()
-          return { kind: 'gone' }
-        }
-        if (answer.statusCode !== 200) {
-          await answer.body.dump()
-          return { kind: 'unreachable' }
-        }
-        const watcher = watchAnswer('responses', 'json')
-        for await (const chunk of answer.body) watcher.push(chunk as Buffer)
-        return endOf(watcher, responseId)
-      } catch {
-        return { kind: 'unreachable' }
-      }
-    },
     async [Symbol.asyncDispose]() {
       await Promise.all([...pools.values()].map(({ pool }) => pool.destroy()))
     },
   }
 }
 
-function endOf(watcher: AnswerWatcher, responseId: string): Awaited<ReturnType<RetrieveResponse>> {
-  const { end } = watcher
-  if (!end || end.ending === 'pending') return { kind: 'pending' }
-  const { ending, errorCode, modelUsed, serviceTier, usage } = end
-  const settlement: Settlement = {
-    ending,
-    errorCode,
-    modelUsed,
-    serviceTier,
-    usage,
-    responseId,
-    httpStatus: 200,
-    upstreamRequestId: null,
-    firstByteMs: null,
-  }
-  return { kind: 'ended', settlement }
-}
-
-const RETRIEVE_TIMEOUT_MS = 30_000
 const PROBE_TIMEOUT_MS = 5000
 const PROBE_FRESH_MS = 5000
 const PROBES_MAX = 10_000

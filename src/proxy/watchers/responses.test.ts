@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type AnswerEnd, type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import { type AnswerEnd, type AnswerWatcher, watchAnswer } from '../answer-watcher.ts'
 
 const USAGE = { input_tokens: 11, output_tokens: 7, total_tokens: 18, output_tokens_details: { reasoning_tokens: 3 } }
 const RESPONSE = {
