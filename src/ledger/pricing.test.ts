@@ -486,7 +486,7 @@ test('speech billed by its text is never free for want of its length, and the ot
     cost('gpt-4o-mini-tts', null, { ...NO_USAGE, characters: 9 }),
     'The model "gpt-4o-mini-tts" is billed by tokens, which are unknown.',
   )
-  assert.equal(table.ratesFor('tts-1', new Date(NOW))?.bands[0]?.usdPerMillion.character, '15.00')
+  assert.equal(table.ratesFor('tts-1', new Date(NOW))?.bands[0]?.usdPerMillionCharacters, '15.00')
 })
 
 test('a multiplier may be a fraction, and keeps what the operator pays', () => {

@@ -48,7 +48,12 @@ export interface PriceList {
   since: string | undefined
   priceVersion: string
   /** Prices of requests with more input tokens than `aboveInputTokens`; 0 is every other request. */
-  bands: { aboveInputTokens: number; usdPerMillion: Partial<Record<keyof Rates, string>>; usdPerAudioHour?: string }[]
+  bands: {
+    aboveInputTokens: number
+    usdPerMillion: Partial<Record<keyof Rates, string>>
+    usdPerAudioHour?: string
+    usdPerMillionCharacters?: string
+  }[]
 }
 
 export interface PriceTable {
@@ -222,12 +227,13 @@ function toPriceList({ model, source, since, bands, version }: Remembered): Pric
     source,
     since,
     priceVersion: version,
-    bands: bands.map(({ above, rates: { audioHour, ...perToken } }) => ({
+    bands: bands.map(({ above, rates: { audioHour, character, ...perToken } }) => ({
       aboveInputTokens: Math.max(0, above),
       usdPerMillion: Object.fromEntries(
         Object.entries(perToken).flatMap(([name, rate]) => (rate === undefined ? [] : [[name, toUsdPerMillion(rate)]])),
       ),
       ...(audioHour === undefined ? {} : { usdPerAudioHour: formatDecimal(audioHour, 15, 2) }),
+      ...(character === undefined ? {} : { usdPerMillionCharacters: toUsdPerMillion(character) }),
     })),
   }
 }
