@@ -32,6 +32,10 @@ interface OrganizationPoliciesTable {
   unpriced_models: string
   content: string
   content_days: number
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
   updated_at: Generated<Date>
 }
 
@@ -146,6 +150,7 @@ interface UpstreamObjectsTable {
   user_id: string | null
   api_key_id: string
   created_at: Generated<Date>
+  deleted_at: Date | null
 }
 
 interface AuditLogTable {

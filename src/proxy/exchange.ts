@@ -3,6 +3,8 @@ import type { Dispatcher } from 'undici'
 import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
 import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
+import type { ObjectKind } from '../ownership/kinds.ts'
+import { type AnswerIds, type HandedOut, watchIds } from './answer-ids.ts'
 import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts'
 import type { ByteFilter } from './byte-filter.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
@@ -14,7 +16,10 @@ export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
   meter: Meter
-  modelRequested: string | null
+  /** Asked for when the call is settled: a form may name its model behind its files. */
+  modelRequested: () => string | null
+  /** Where the answer hands out ids, if it does. */
+  handsOut: HandedOut | undefined
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
   totalTimeoutMs: number
@@ -26,8 +31,10 @@ export interface ExchangeOptions {
   filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
-  /** A response id is about to reach the client: whose it is must be on record first. */
-  onResponseId(id: string): void
+  /** An id is about to reach the client: whose it is must be on record first. */
+  onId(kind: ObjectKind, id: string): void
+  /** Called once when the answer says that the call did what it was for. */
+  onSuccess(): void
   /** Answers with our own error; the head has not been sent. */
   refuse(error: AppError): void
   /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
@@ -49,6 +56,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
+  #ids: AnswerIds | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -121,7 +129,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const contentType = headerText(headers['content-type']) ?? ''
     // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
-    this.#watcher = watchAnswer(this.#options.meter, this.#isStream ? 'stream' : 'json')
+    const form = this.#isStream ? 'stream' : 'json'
+    this.#watcher = watchAnswer(this.#options.meter, form)
+    if (status < 300) {
+      this.#options.onSuccess()
+      this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
+    }
     this.#response.writeHead(status, clientHeaders(headers))
     if (this.#isStream) this.#response.flushHeaders()
   }
@@ -129,8 +142,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isDiscarding || this.#abortedFor || !this.#watcher) return
     // Watched first: whoever sees the end of an answer finds it recorded.
+    this.#ids?.push(chunk)
     this.#watcher.push(chunk)
-    this.#recordResponseId()
+    this.#noteResponseId()
     const passing = this.#isFiltered ? this.#options.filter?.push(chunk) : chunk
     if (passing) this.#options.capture?.push(passing)
     if (this.#drainTimer) {
@@ -177,6 +191,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#close()
       return
     }
+    if (error instanceof AppError) {
+      // Its own body was refused while it was on its way: OpenAI never had the whole of it.
+      this.#settle('failed', error.code, { source: 'none' })
+      this.#fail(error)
+      return
+    }
     this.#fail(this.#abortedFor ?? upstreamFault(error))
   }
 
@@ -204,13 +224,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     return !this.#isSent && !this.#abortedFor && error.code === 'upstream_unreachable' && !this.#response.destroyed
   }
 
-  #recordResponseId(): void {
-    const id = this.#isResponseIdKnown ? null : (this.#watcher?.responseId ?? null)
-    if (id === null) return
+  /** From here on the end of a background response can be asked for, even by another process. */
+  #noteResponseId(): void {
+    if (this.#isResponseIdKnown || !this.#options.isBackground || !this.#watcher?.responseId) return
     this.#isResponseIdKnown = true
-    this.#options.onResponseId(id)
-    // From here on its end can be asked for, even by another process.
-    if (this.#options.isBackground) this.#options.attempt.recordProgress()
+    this.#options.attempt.recordProgress()
   }
 
   #settleAnswer(): void {
@@ -239,7 +257,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       httpStatus: this.#httpStatus,
       responseId: watcher?.responseId ?? null,
       upstreamRequestId: this.#upstreamRequestId,
-      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested,
+      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested(),
       serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
       firstByteMs: this.#firstByteMs,
     })

@@ -8,6 +8,17 @@ export interface SseEvent {
   isDone: boolean
 }
 
+interface SseOptions {
+  fields: Iterable<string>
+  descend: Iterable<string>
+  /** Asked at each event that is more than text for somebody who reads its data too. */
+  tap?: () => SseTap
+}
+
+interface SseTap {
+  push(piece: Buffer): void
+}
+
 /**
  * Watches server-sent events go by (WHATWG HTML, section 9.2) at whatever pieces they come in, without holding them.
  * Deltas are most of a stream and never carry usage: with an `event:` line they are counted and skipped unparsed.
@@ -16,7 +27,7 @@ export class SseWatcher {
   /** What an estimate goes by when a stream is cut. */
   deltaCount = 0
   eventCount = 0
-  readonly #options: { fields: Iterable<string>; descend: Iterable<string> }
+  readonly #options: SseOptions
   readonly #onEvent: (event: SseEvent) => void
 
   #line: Line = 'start'
@@ -24,6 +35,7 @@ export class SseWatcher {
   #name = ''
   #eventType = ''
   #json: JsonFields | undefined
+  #tap: SseTap | undefined
   /** The first bytes of the data. */
   #dataHead = ''
   #hasData = false
@@ -32,7 +44,7 @@ export class SseWatcher {
   /** A CR ended the last line: an LF right behind it belongs to it. */
   #afterCr = false
 
-  constructor(options: { fields: Iterable<string>; descend: Iterable<string> }, onEvent: (event: SseEvent) => void) {
+  constructor(options: SseOptions, onEvent: (event: SseEvent) => void) {
     this.#options = options
     this.#onEvent = onEvent
   }
@@ -107,14 +119,16 @@ export class SseWatcher {
       this.#json = isDelta(type)
         ? undefined
         : new JsonFields({ wanted: this.#options.fields, descend: this.#options.descend })
+      this.#tap = this.#json && this.#options.tap?.()
     } else {
-      this.#json?.push(NEWLINE)
+      this.#data(NEWLINE)
     }
   }
 
   #data(piece: Buffer): void {
     if (this.#dataHead.length < DATA_HEAD_MAX) this.#dataHead += piece.toString('latin1', 0, DATA_HEAD_MAX)
     this.#json?.push(piece)
+    this.#tap?.push(piece)
   }
 
   #endLine(): void {
@@ -143,6 +157,7 @@ export class SseWatcher {
     }
     this.#eventType = ''
     this.#json = undefined
+    this.#tap = undefined
     this.#dataHead = ''
     this.#hasData = false
     this.#dataLines = 0

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
 import { isTrustedOrigin } from '../api-keys/base-url.ts'
 import type { UpstreamKey } from '../api-keys/key-ring.ts'
@@ -30,7 +31,7 @@ export interface UpstreamCall {
   /** Below the base URL, with its query. */
   path: string
   headers: string[]
-  body: Buffer | undefined
+  body: Buffer | AsyncIterable<Buffer> | undefined
 }
 
 type Settings = Pick<
@@ -93,7 +94,13 @@ export function openUpstream(settings: Settings): Upstream {
     dispatch(call, baseUrl, handler) {
       const { pool, prefix } = poolFor(baseUrl ?? settings.openaiBaseUrl.href)
       pool.dispatch(
-        { method: call.method, path: `${prefix}${call.path}`, headers: call.headers, body: call.body ?? null },
+        {
+          method: call.method,
+          path: `${prefix}${call.path}`,
+          headers: call.headers,
+          // undici takes any iterable of bytes; its types know only some.
+          body: (call.body ?? null) as Readable | Buffer | null,
+        },
         handler,
       )
     },
