@@ -6,13 +6,13 @@ import { now, type Objects } from './objects.ts'
 import type { Item } from './page.ts'
 import { findReferences } from './references.ts'
 import { tierUsed } from './responses.ts'
-import { questionIn, type Said, whatToSay } from './said.ts'
+import { type Said, whatToSay } from './said.ts'
 import { type StreamEvent, streamEvents } from './stream.ts'
 import { charsIn, chatUsage, inputTokens } from './usage.ts'
 
 type Frame = { id: string; created: number; model: string; service_tier: unknown; system_fingerprint: string }
 
-/** `POST /v1/chat/completions`: text only, one choice. */
+/** `POST /v1/chat/completions`: text and function calls, one choice. */
 export async function createChatCompletion(objects: Objects, call: Call): Promise<void> {
   const { body, behaviour, entry } = call
   const model = knownModel(body)
@@ -23,7 +23,7 @@ export async function createChatCompletion(objects: Objects, call: Call): Promis
     })
   }
   const found = findReferences(objects, call.project, body.messages)
-  const said = whatToSay({ ...body, tools: undefined }, questionIn(body.messages), undefined, behaviour, found)
+  const said = whatToSay(inWordsOfResponses(body), body.messages, undefined, behaviour, found)
   const frame: Frame = {
     id: newId('chatcmpl'),
     created: now(),
@@ -36,7 +36,14 @@ export async function createChatCompletion(objects: Objects, call: Call): Promis
   const after = { ...before, output_tokens: said.deltas.length + reasoning, reasoning_tokens: reasoning }
   entry.responseId = frame.id
   entry.usage = before
-  const message = { role: 'assistant', content: said.deltas.join(''), refusal: null, annotations: [] }
+  const text = said.deltas.join('')
+  const tool_calls = [{ id: newId('call'), type: 'function', function: { name: said.tool, arguments: text } }]
+  const message = {
+    role: 'assistant',
+    ...(said.tool === undefined ? { content: text } : { content: null, tool_calls }),
+    refusal: null,
+    annotations: [],
+  }
   const completion = {
     ...frame,
     object: 'chat.completion',
@@ -76,9 +83,16 @@ function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedToken
     chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason }] })
 
   const reasoningTokens = behaviour.reasoning ?? 0
-  const opening = choice({ role: 'assistant', content: '', refusal: null })
+  const called = { index: 0, id: newId('call'), type: 'function', function: { name: said.tool, arguments: '' } }
+  const opening = choice(
+    said.tool === undefined
+      ? { role: 'assistant', content: '', refusal: null }
+      : { role: 'assistant', content: null, tool_calls: [called] },
+  )
+  const part = (delta: string) =>
+    said.tool === undefined ? { content: delta } : { tool_calls: [{ index: 0, function: { arguments: delta } }] }
   yield { type: undefined, data: opening, tokens: 0, reasoningTokens }
-  for (const delta of said.deltas) yield { type: undefined, data: choice({ content: delta }), tokens: 1 }
+  for (const delta of said.deltas) yield { type: undefined, data: choice(part(delta)), tokens: 1 }
   if (behaviour.ending === 'failed' || behaviour.ending === 'error') {
     const error = {
       message: 'The server had an error while processing your request.',
@@ -95,6 +109,22 @@ function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedToken
   yield { type: undefined, data: '[DONE]', tokens: 0, terminal: true }
 }
 
-function finishReason({ cutShort }: Said): string {
-  return cutShort ? 'length' : 'stop'
+function finishReason({ cutShort, tool }: Said): string {
+  if (cutShort) return 'length'
+  return tool === undefined ? 'stop' : 'tool_calls'
+}
+
+type Format = { type?: unknown; json_schema?: { schema?: unknown } }
+
+/** Tools and formats have one more level here. */
+function inWordsOfResponses(body: Record<string, unknown>): Record<string, unknown> {
+  const flat = (tool: { function?: object } | null) => ({ ...tool, ...tool?.function })
+  const { tools, tool_choice, response_format } = body
+  const format = response_format as Format | undefined
+  return {
+    ...body,
+    tools: Array.isArray(tools) ? tools.map(flat) : undefined,
+    tool_choice: typeof tool_choice === 'object' ? flat(tool_choice) : tool_choice,
+    text: format && { format: { type: format.type, schema: format.json_schema?.schema } },
+  }
 }

@@ -72,7 +72,8 @@ function toolToCall(body: Record<string, unknown>, input: unknown, behaviour: Be
   const choice = body.tool_choice as { name?: unknown } | string | undefined
   if (choice === 'none') return undefined
   if (typeof choice === 'object' && choice !== null) return functions.find((tool) => tool.name === choice.name)
-  const answered = Array.isArray(input) && input.some((item) => item?.type === 'function_call_output')
+  const answered =
+    Array.isArray(input) && input.some((item) => item?.type === 'function_call_output' || item?.role === 'tool')
   return choice === 'required' || (behaviour.tool && !answered) ? functions[0] : undefined
 }
 

@@ -134,6 +134,18 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['gpt-5.5-2026-04-23', 'fast', A, 17_750_000n], // the same
   ['gpt-5.5', 'flex', A, 3_550_000n], // 7100 * 0.5
   ['gpt-5.5-pro', 'priority', A, 96_000_000n], // 48000 * 2
+  ['gpt-5-mini', 'priority', A, 729_000n], // 800*0.45 + 200*0.045 + 100*3.6
+  ['gpt-5-mini-2025-08-07', 'fast', A, 729_000n], // the same
+  ['gpt-5', 'priority', A, 4_050_000n], // 800*2.5 + 200*0.25 + 100*20
+  ['gpt-4.1', 'priority', A, 4_375_000n], // 800*3.5 + 200*0.875 + 100*14
+  ['gpt-4.1-mini', 'priority', A, 875_000n], // 800*0.7 + 200*0.175 + 100*2.8
+  ['gpt-4.1-nano', 'priority', A, 250_000n], // 800*0.2 + 200*0.05 + 100*0.8
+  ['gpt-4o', 'priority', A, 5_525_000n], // 800*4.25 + 200*2.125 + 100*17
+  ['gpt-4o-2024-08-06', 'priority', A, 5_525_000n], // the same
+  ['gpt-4o-2024-05-13', 'priority', A, 11_375_000n], // 1000*8.75 + 100*26.25
+  ['gpt-4o-mini', 'priority', A, 325_000n], // 800*0.25 + 200*0.125 + 100*1
+  ['o3', 'priority', A, 4_375_000n], // 800*3.5 + 200*0.875 + 100*14
+  ['o4-mini', 'priority', A, 2_500_000n], // 800*2 + 200*0.5 + 100*8
   ['gpt-6.1-sol', 'fast', A, 5_240_000n], // 2620 * 2
 
   // One rounding, half up, at the end
@@ -207,6 +219,8 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['gpt-image-2', null, PICTURE, 31_850_000n], // 50*5 + 200*8 + 1000*30
   ['gpt-4o', null, use(1000, 100, { inputImageTokens: 300 }), 3_500_000n], // 1000*2.5 + 100*10: a seen image is input
   ['whisper-1', null, { ...NO_USAGE, seconds: 90 }, 9_000_000n], // $0.36 * 90 / 3600
+  ['tts-1', null, { ...NO_USAGE, characters: 4096 }, 61_440_000n], // $15 * 4096 / 1,000,000
+  ['tts-1-hd-1106', null, { ...NO_USAGE, characters: 1 }, 30_000n], // $30 / 1,000,000
   ['gpt-transcribe', null, { ...NO_USAGE, seconds: 1 }, 75_000n], // $0.27 / 3600
   ['gpt-6-sol', null, use(0, 0), 0n],
   ['gpt-6-sol', null, use(1e12, 1e12), 19_000_000_000_000_000n], // 10^12*4 + 10^12*15: 19 million dollars
@@ -407,7 +421,7 @@ test('tool calls are added, and cost the same in every service tier', () => {
 test('a model nobody has a price for is unpriced, whatever it resembles', () => {
   const names = [
     ...['gpt-5.6-cyber', 'gpt-6-cyber', 'gpt-daybreak-blue-latest', 'gpt-daybreak-red-latest', 'gpt-rosalind-research'],
-    ...['gpt-6-rosalind', 'gpt-image-2.5-flare', 'gpt-image-2.6-sunburst', 'chatgpt-image-latest', 'dall-e-3', 'tts-1'],
+    ...['gpt-6-rosalind', 'gpt-image-2.5-flare', 'gpt-image-2.6-sunburst', 'chatgpt-image-latest', 'dall-e-3', 'tts-2'],
     ...[
       'sora-2',
       'gpt-live-1',
@@ -463,6 +477,28 @@ test('what a model has no rate for makes the answer unpriced', () => {
   ]
 
   for (const reason of noRate) assert.match(String(reason), /has no rate for some of what it used\.$/)
+})
+
+test('speech billed by its text is never free for want of its length, and the other way round', () => {
+  assert.equal(cost('tts-1', null, A), 'The model "tts-1" is billed by characters, which are unknown.')
+  assert.equal(cost('tts-1', null, undefined), 'The usage is unknown.')
+  assert.equal(
+    cost('gpt-4o-mini-tts', null, { ...NO_USAGE, characters: 9 }),
+    'The model "gpt-4o-mini-tts" is billed by tokens, which are unknown.',
+  )
+  assert.equal(table.ratesFor('tts-1', new Date(NOW))?.bands[0]?.usdPerMillionCharacters, '15.00')
+})
+
+test('a multiplier may be a fraction, and keeps what the operator pays', () => {
+  const prices = withOverlay({
+    models: { 'gpt-4o-mini': { input_mtok: 0.3, output_mtok: 3 } },
+    service_tiers: { ultrafast: { default: 3, 'gpt-6-sol': '7/3' } },
+  })
+  assert.equal(cost('gpt-4o-mini', 'priority', use(1000, 100), NOW, prices), 1_000_000n) // (1000*0.3 + 100*3) * 5/3
+  assert.equal(cost('gpt-6-sol', 'ultrafast', use(1, 0), NOW, prices), 4667n) // 2,000 nano * 7/3
+  for (const bad of ['5/0', '0/5', '5', '-1/2', '1.5/2', '/', '12345/1', 5e-9, -1]) {
+    assert.throws(() => parsePriceOverlay({ service_tiers: { x: { default: bad } } }), PriceOverlayError, String(bad))
+  }
 })
 
 test('audio billed by time is never free for want of its length', () => {

@@ -7,6 +7,7 @@ import {
   type PriceData,
   type PriceOverlay,
   type Rates,
+  type Ratio,
   withoutDate,
 } from './price-table.ts'
 import { isCoherent, type Usage } from './usage.ts'
@@ -47,7 +48,12 @@ export interface PriceList {
   since: string | undefined
   priceVersion: string
   /** Prices of requests with more input tokens than `aboveInputTokens`; 0 is every other request. */
-  bands: { aboveInputTokens: number; usdPerMillion: Partial<Record<keyof Rates, string>>; usdPerAudioHour?: string }[]
+  bands: {
+    aboveInputTokens: number
+    usdPerMillion: Partial<Record<keyof Rates, string>>
+    usdPerAudioHour?: string
+    usdPerMillionCharacters?: string
+  }[]
 }
 
 export interface PriceTable {
@@ -90,30 +96,32 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
     return found
   }
 
-  /** Femto-dollars times `DENOMINATOR`, or the reason why that is not known. */
+  /** Femto-dollars as an exact fraction, or the reason why they are not known. */
   function pricePart({ model, serviceTier, usage }: PricedUsage, at: Date) {
     if (!model) return 'The answer names no model.'
     const rates = lookUp(model, at)
     if (!rates) return `No price is known for the model ${quote(model)}.`
-    const thousandths = tierThousandths(data, serviceTier, rates.model)
-    if (thousandths === undefined) return `No price is known for the service tier ${quote(String(serviceTier))}.`
+    const multiplier = findMultiplier(data, serviceTier, rates.model)
+    if (!multiplier) return `No price is known for the service tier ${quote(String(serviceTier))}.`
     const tokens = answerFemtoUsdSeconds(rates, usage)
-    return typeof tokens === 'string' ? tokens : { femtoUsd: tokens * thousandths, version: rates.version }
+    if (typeof tokens === 'string') return tokens
+    const femtoUsd = { times: tokens * multiplier.times, over: SECONDS_PER_HOUR * multiplier.over }
+    return { femtoUsd, version: rates.version }
   }
 
   return {
     price: (answer) => {
       const tools = toolsFemtoUsd(answer.tools, data)
       if (tools === undefined) return unpriced('The number of tool calls is not a count.')
-      let numerator = tools * DENOMINATOR
+      let sum = { times: tools, over: 1n }
       const versions = new Set<string>()
       for (const part of answer.parts ?? [answer]) {
         const priced = pricePart(part, answer.at)
         if (typeof priced === 'string') return unpriced(priced)
-        numerator += priced.femtoUsd
+        sum = addRatios(sum, priced.femtoUsd)
         versions.add(priced.version)
       }
-      const costNanoUsd = divideHalfUp(numerator, DENOMINATOR * FEMTO_PER_NANO)
+      const costNanoUsd = divideHalfUp(sum.times, sum.over * FEMTO_PER_NANO)
       if (costNanoUsd > COST_NANO_USD_MAX) return unpriced('The cost is more than the ledger can hold.')
       return { kind: 'priced', costNanoUsd, priceVersion: [...versions].join(' ') }
     },
@@ -126,15 +134,19 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
 
 type Remembered = ModelRates & { version: string }
 
-/** Thousandths of the token prices, or undefined for a tier whose price is not known. No tier is the default one. */
-function tierThousandths(data: PriceData, serviceTier: string | null | undefined, model: string): bigint | undefined {
+/** What the token prices are multiplied by; undefined for a tier whose price is not known. No tier is the default one. */
+function findMultiplier(data: PriceData, serviceTier: string | null | undefined, model: string): Ratio | undefined {
   const byModel = data.serviceTiers.get(serviceTier || 'default')
   return byModel?.get(model) ?? byModel?.get(withoutDate(model)) ?? byModel?.get('default')
 }
 
-/** Hours make 3,600ths and multipliers thousandths; both are divided out once, at the end. */
+/** What is left over is divided out once, at the end. */
+function addRatios(a: Ratio, b: Ratio): Ratio {
+  if (a.over === b.over) return { times: a.times + b.times, over: a.over }
+  return { times: a.times * b.over + b.times * a.over, over: a.over * b.over }
+}
+
 const SECONDS_PER_HOUR = 3600n
-const DENOMINATOR = SECONDS_PER_HOUR * 1000n
 const FEMTO_PER_NANO = 1_000_000n
 /** A `bigint` of Postgres: one impossible row must not stop all that are shipped with it. */
 const COST_NANO_USD_MAX = 2n ** 63n - 1n
@@ -150,6 +162,11 @@ function answerFemtoUsdSeconds({ model, bands }: ModelRates, usage: Usage | unde
     if (usage.seconds === undefined) return `The model ${quote(model)} is billed by time, and the length is unknown.`
     return BigInt(usage.seconds) * rates.audioHour
   }
+  if (rates.character !== undefined) {
+    if (usage.characters === undefined) return `The model ${quote(model)} is billed by characters, which are unknown.`
+    return BigInt(usage.characters) * rates.character * SECONDS_PER_HOUR
+  }
+  if (usage.characters !== undefined) return `The model ${quote(model)} is billed by tokens, which are unknown.`
   if (usage.seconds !== undefined && usage.inputTokens + usage.outputTokens === 0) {
     return `The model ${quote(model)} is billed by tokens, and only the length is known.`
   }
@@ -210,12 +227,13 @@ function toPriceList({ model, source, since, bands, version }: Remembered): Pric
     source,
     since,
     priceVersion: version,
-    bands: bands.map(({ above, rates: { audioHour, ...perToken } }) => ({
+    bands: bands.map(({ above, rates: { audioHour, character, ...perToken } }) => ({
       aboveInputTokens: Math.max(0, above),
       usdPerMillion: Object.fromEntries(
         Object.entries(perToken).flatMap(([name, rate]) => (rate === undefined ? [] : [[name, toUsdPerMillion(rate)]])),
       ),
       ...(audioHour === undefined ? {} : { usdPerAudioHour: formatDecimal(audioHour, 15, 2) }),
+      ...(character === undefined ? {} : { usdPerMillionCharacters: toUsdPerMillion(character) }),
     })),
   }
 }

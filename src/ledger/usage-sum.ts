@@ -2,7 +2,7 @@ import type { Usage } from './usage.ts'
 
 /** What several requests used together, and how large the largest of them was. */
 export function sumUsages(first: Usage, second?: Usage): Usage {
-  const { seconds, largestInputTokens: _, ...counts } = first
+  const { seconds, characters: _, largestInputTokens: __, ...counts } = first
   const sum: Usage = { ...counts, largestInputTokens: largestOf(first) }
   if (!second) return seconds === undefined ? sum : { ...sum, seconds }
   for (const name of Object.keys(counts) as (keyof typeof counts)[]) sum[name] += second[name]

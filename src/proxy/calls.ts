@@ -5,8 +5,8 @@ import type { Config } from '../config.ts'
 import { Capture, type Captured } from '../content/capture.ts'
 import type { ContentWriter } from '../content/writer.ts'
 import { AppError } from '../errors.ts'
-import { estimateInputTokens, type InputMeasure } from '../ledger/estimate.ts'
-import type { Attempt, Ledger, Opening } from '../ledger/ledger.ts'
+import { estimateInputTokens, type InputMeasure, NO_INPUT } from '../ledger/estimate.ts'
+import type { Attempt, Ledger, Opening, SettledUsage } from '../ledger/ledger.ts'
 import type { Policies } from '../organizations/policies.ts'
 import type { ObjectKind } from '../ownership/kinds.ts'
 import type { Owner, Ownership } from '../ownership/service.ts'
@@ -55,6 +55,8 @@ export interface MeteredCall extends AdmittedCall {
   }
   /** Undefined where its tokens cannot be told from its bytes. */
   input: InputMeasure | undefined
+  /** What it uses, where the request alone tells that and the answer does not. */
+  usageByRequest: SettledUsage | undefined
   captured(): Captured | undefined
   /** Given when the client is not to see a stream quite as it comes. */
   filter: (() => ByteFilter) | undefined
@@ -102,7 +104,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       isBackground: asks.isBackground,
     }
     const content = policies.content === 'full' ? new Capture() : undefined
-    const attempt = ledger.open(opening, input ?? NOTHING, () => exchange.progress())
+    const attempt = ledger.open(opening, input ?? NO_INPUT, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
       attempt,
@@ -115,7 +117,9 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       wantsStream: asks.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: asks.isBackground,
-      drains: policies.clientGone === 'drain' ? drains : undefined,
+      // A batch that was made goes on whether or not its client is still there: its id must not be lost.
+      drains: policies.clientGone === 'drain' || endpoint.meter === 'batch' ? drains : undefined,
+      usageByRequest: call.usageByRequest,
       filter: call.filter?.(),
       capture: content,
       onId: recorder(call, asks.isStored),
@@ -152,6 +156,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       totalTimeoutMs: config.openaiTotalTimeoutMs,
       isBackground: false,
       drains: undefined,
+      usageByRequest: undefined,
       filter: undefined,
       capture: undefined,
       onId: recorder(call, true),
@@ -199,5 +204,4 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
 }
 
 const ATTEMPTS_MAX = 2
-const NOTHING: InputMeasure = { textBytes: 0, sample: '', embeddedFiles: 0 }
 const NO_ATTEMPT: Attempt = { id: '', settle() {}, defer() {}, recordProgress() {} }

@@ -27,6 +27,8 @@ export interface ExchangeOptions {
   isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
+  /** What the call uses, where its request alone tells that and the answer does not. */
+  usageByRequest: SettledUsage | undefined
   /** Given when the client is not to see a stream quite as it came. */
   filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
@@ -237,7 +239,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (status >= 400) {
       this.#settle(status >= 500 ? 'upstream_error' : 'failed', end?.errorCode ?? `http_${status}`, { source: 'none' })
     } else if (end) {
-      this.#settle(end.ending, end.errorCode, end.usage)
+      const isSaidElsewhere = end.ending === 'completed' && end.usage.source === 'unknown'
+      this.#settle(end.ending, end.errorCode, (isSaidElsewhere && this.#options.usageByRequest) || end.usage)
     } else {
       this.#settle('upstream_error', 'unreadable_answer', { source: 'unknown' })
     }

@@ -31,7 +31,27 @@ export function hideUsage(): ByteFilter {
 const EVENT_BYTES_MAX = 256 * 1024
 
 function withoutUsage(event: Buffer): Buffer | undefined {
-  if (!event.includes(USAGE)) return event
+  const at = event.indexOf(USAGE)
+  if (at === -1) return event
+  return withoutLastNull(event, at) ?? withoutField(event)
+}
+
+/**
+ * The usual chunk, without looking at what it says: there is nothing but texts between the field and the one brace at the end, so
+ * it is a field of the chunk itself, and in a text its quotes would be escaped.
+ */
+function withoutLastNull(event: Buffer, at: number): Buffer | undefined {
+  if (event[at - 1] !== COMMA || !LAST_NULL.test(event.toString('latin1', at, at + LAST_NULL_MAX))) return undefined
+  return Buffer.concat([event.subarray(0, at - 1), event.subarray(at + NULL_FIELD_BYTES)])
+}
+
+const COMMA = 0x2c
+const NULL_FIELD_BYTES = '"usage":null'.length
+const LAST_NULL = /^"usage":null(?:,"[a-z_]{1,32}":"[A-Za-z0-9]{0,64}")?\}\r?\n\r?\n$/
+const LAST_NULL_MAX = 256
+
+/** Any other chunk: without the field, or not at all. */
+function withoutField(event: Buffer): Buffer | undefined {
   const data = findData(event)
   if (!data) return event
   const text = event.subarray(data.start, data.end)

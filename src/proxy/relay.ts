@@ -9,7 +9,6 @@ import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { readBody } from '../http/read-body.ts'
 import { newSessionId } from '../ids.ts'
-import { measureInput } from '../ledger/estimate.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject } from '../ownership/service.ts'
@@ -23,6 +22,7 @@ import { FormFields, isReadInForm } from './form-fields.ts'
 import type { Outgoing } from './headers.ts'
 import { askForUsage, hideUsage } from './hidden-usage.ts'
 import { isIdentifier, openIdentifiers } from './identifiers.ts'
+import { measured } from './measured.ts'
 import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
 import { listOwn } from './own-list.ts'
@@ -124,7 +124,7 @@ export function createRelay(deps: RelayDeps): Relay {
     calls.makeMetered({
       ...admitted,
       asks: { model, isStream, isBackground: isBackground && endpoint.meter === 'responses', isStored },
-      input: measureInput(payload.bytes),
+      ...measured(endpoint, payload, prices),
       captured: capturing(policies, payload.bytes),
       filter: hidden === undefined ? undefined : hideUsage,
       isRepeatable: true,
@@ -174,6 +174,7 @@ export function createRelay(deps: RelayDeps): Relay {
       body,
       asks,
       input: undefined,
+      usageByRequest: undefined,
       captured: () => capture?.take(),
       filter: undefined,
       isRepeatable: false,

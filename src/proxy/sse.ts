@@ -1,9 +1,17 @@
 import { JsonFields } from './json-fields.ts'
+import { WholeJson } from './whole-json.ts'
+
+/** What is read of an event's data. */
+export interface EventJson {
+  /** Undefined for a field that is not there, was not asked for, or is too large to be kept. */
+  value(path: string): unknown
+  readonly isTooLarge?: boolean
+}
 
 /** An event that carried more than text: its type, and the fields that were asked for. */
 export interface SseEvent {
   type: string
-  json: JsonFields
+  json: EventJson
   /** The data is `[DONE]`, with which chat's streams end. */
   isDone: boolean
 }
@@ -11,6 +19,8 @@ export interface SseEvent {
 interface SseOptions {
   fields: Iterable<string>
   descend: Iterable<string>
+  /** Where every event is read and is small: the largest that is. Then it is parsed as a whole, and `descend` is not needed. */
+  wholeBytesMax?: number
   /** Asked at each event that is more than text for somebody who reads its data too. */
   tap?: () => SseTap
 }
@@ -34,7 +44,7 @@ export class SseWatcher {
   #head = ''
   #name = ''
   #eventType = ''
-  #json: JsonFields | undefined
+  #json: JsonFields | WholeJson | undefined
   #tap: SseTap | undefined
   /** The first bytes of the data. */
   #dataHead = ''
@@ -116,13 +126,16 @@ export class SseWatcher {
     this.#dataLines += 1
     const type = this.#eventType
     if (this.#dataLines === 1) {
-      this.#json = isDelta(type)
-        ? undefined
-        : new JsonFields({ wanted: this.#options.fields, descend: this.#options.descend })
+      this.#json = isDelta(type) ? undefined : this.#newJson()
       this.#tap = this.#json && this.#options.tap?.()
     } else {
       this.#data(NEWLINE)
     }
+  }
+
+  #newJson(): JsonFields | WholeJson {
+    const { fields, descend, wholeBytesMax } = this.#options
+    return wholeBytesMax === undefined ? new JsonFields({ wanted: fields, descend }) : new WholeJson(wholeBytesMax)
   }
 
   #data(piece: Buffer): void {

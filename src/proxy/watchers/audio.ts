@@ -1,6 +1,6 @@
 import type { SettledUsage } from '../../ledger/ledger.ts'
 import type { AnswerForm, AnswerWatcher } from '../answer-watcher.ts'
-import type { JsonFields } from '../json-fields.ts'
+import type { EventJson } from '../sse.ts'
 import { endingByError, isRecord, textOf } from './answer-fields.ts'
 import { EventsWatcher } from './events-watcher.ts'
 import { JsonWatcher } from './json-watcher.ts'
@@ -39,7 +39,7 @@ export function watchAudio(form: AnswerForm): AnswerWatcher {
 const FIELDS = ['usage', 'duration']
 
 /** A verbose answer without a usage still says how long the recording was, which is what its model is billed by. */
-function readAudioUsage(json: JsonFields): SettledUsage {
+function readAudioUsage(json: EventJson): SettledUsage {
   const raw = json.value('usage')
   if (isRecord(raw)) return { source: 'reported', raw }
   const duration = json.value('duration')

@@ -1,7 +1,6 @@
 import type { SettledUsage } from '../../ledger/ledger.ts'
 import type { AnswerEnd, AnswerForm, AnswerWatcher } from '../answer-watcher.ts'
-import type { JsonFields } from '../json-fields.ts'
-import { type SseEvent, SseWatcher } from '../sse.ts'
+import { type EventJson, type SseEvent, SseWatcher } from '../sse.ts'
 import { endingByError, errorCodeOf, isRecord, textOf } from './answer-fields.ts'
 import { FinishReasons } from './finish-reasons.ts'
 import { JsonWatcher } from './json-watcher.ts'
@@ -39,7 +38,9 @@ class ChatStreamWatcher implements AnswerWatcher {
   outputTokensEstimate = 0
   #usage: SettledUsage | undefined
   readonly #reasons = new Set<string>()
-  readonly #sse = new SseWatcher({ fields: [...FIELDS, 'choices'], descend: [] }, (event) => this.#onEvent(event))
+  readonly #sse = new SseWatcher({ fields: [], descend: [], wholeBytesMax: CHUNK_BYTES_MAX }, (event) =>
+    this.#onEvent(event),
+  )
 
   push(chunk: Buffer): void {
     this.#sse.push(chunk)
@@ -80,14 +81,11 @@ class ChatStreamWatcher implements AnswerWatcher {
   }
 
   /** OpenAI sends a chunk for each token of a choice, or for a few. */
-  #readChoices(json: JsonFields): void {
-    if (!json.fields.has('choices')) return
+  #readChoices(json: EventJson): void {
+    // A large chunk is a piece of sound.
+    if (json.isTooLarge) this.outputTokensEstimate += 1
     const choices = json.value('choices')
-    if (!Array.isArray(choices)) {
-      // Too large to be kept, such as a piece of audio.
-      this.outputTokensEstimate += 1
-      return
-    }
+    if (!Array.isArray(choices)) return
     for (const choice of choices) {
       if (!isRecord(choice)) continue
       if (textOf(choice.text) !== null || saysSomething(choice.delta)) this.outputTokensEstimate += 1
@@ -101,6 +99,8 @@ class ChatStreamWatcher implements AnswerWatcher {
   }
 }
 
+const CHUNK_BYTES_MAX = 64 * 1024
+
 /** The first chunk names the role, and has nothing to say yet. */
 function saysSomething(delta: unknown): boolean {
   return (
@@ -108,7 +108,7 @@ function saysSomething(delta: unknown): boolean {
   )
 }
 
-function reportedUsage(json: JsonFields): SettledUsage | undefined {
+function reportedUsage(json: EventJson): SettledUsage | undefined {
   const raw = json.value('usage')
   return isRecord(raw) ? { source: 'reported', raw } : undefined
 }

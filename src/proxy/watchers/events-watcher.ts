@@ -1,7 +1,6 @@
 import type { SettledUsage } from '../../ledger/ledger.ts'
 import type { AnswerEnd, AnswerWatcher } from '../answer-watcher.ts'
-import type { JsonFields } from '../json-fields.ts'
-import { type SseEvent, SseWatcher } from '../sse.ts'
+import { type EventJson, type SseEvent, SseWatcher } from '../sse.ts'
 import { errorCodeOf, isRecord, textOf } from './answer-fields.ts'
 
 /** Watches a stream whose last event carries the usage: images and sound. */
@@ -12,13 +11,13 @@ export class EventsWatcher implements AnswerWatcher {
   readonly outputTokensEstimate = 0
   end: AnswerEnd | undefined
   readonly #terminal: ReadonlySet<string>
-  readonly #readUsage: (json: JsonFields) => SettledUsage
+  readonly #readUsage: (json: EventJson) => SettledUsage
   readonly #sse: SseWatcher
 
   constructor(answer: {
     terminal: Iterable<string>
     fields: Iterable<string>
-    readUsage(json: JsonFields): SettledUsage
+    readUsage(json: EventJson): SettledUsage
   }) {
     this.#terminal = new Set(answer.terminal)
     this.#readUsage = answer.readUsage

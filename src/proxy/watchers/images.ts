@@ -1,6 +1,6 @@
 import type { SettledUsage } from '../../ledger/ledger.ts'
 import type { AnswerEnd, AnswerForm, AnswerWatcher } from '../answer-watcher.ts'
-import type { JsonFields } from '../json-fields.ts'
+import type { EventJson } from '../sse.ts'
 import { endingByError, isRecord, textOf } from './answer-fields.ts'
 import { EventsWatcher } from './events-watcher.ts'
 import { JsonWatcher } from './json-watcher.ts'
@@ -23,7 +23,7 @@ export function watchImages(form: AnswerForm): AnswerWatcher {
 
 const FIELDS = ['usage', 'svg_usage']
 
-function readImagesEnd(json: JsonFields): AnswerEnd {
+function readImagesEnd(json: EventJson): AnswerEnd {
   return {
     ...endingByError(json.value('error')),
     modelUsed: textOf(json.value('model')),
@@ -33,7 +33,7 @@ function readImagesEnd(json: JsonFields): AnswerEnd {
 }
 
 /** Writing SVG is billed beside the images, at the price of the model that wrote it. */
-function readImagesUsage(json: JsonFields): SettledUsage {
+function readImagesUsage(json: EventJson): SettledUsage {
   const raw = json.value('usage')
   const svg = json.value('svg_usage')
   if (!isRecord(raw)) return { source: 'unknown' }

@@ -45,13 +45,19 @@ test('moderations and counted input tokens are free, also when they are cut or r
   }
 })
 
-test('a batch that was made has not ended; one that was refused has', () => {
-  for (const status of ['validating', 'in_progress', 'completed']) {
-    const { responseId, end } = read('batch', 'json', [json({ id: 'batch_1', object: 'batch', status })])
-    assert.deepEqual([responseId, end?.ending, end?.usage], ['batch_1', 'pending', { source: 'unknown' }])
+test('a batch goes on until its status says that it has ended; one that was refused is none', () => {
+  const usage = { input_tokens: 1, output_tokens: 1 }
+  const ending = (status: unknown) => {
+    const { responseId, end } = read('batch', 'json', [json({ id: 'batch_1', object: 'batch', status, usage })])
+    assert.deepEqual([responseId, end?.usage], ['batch_1', { source: 'unknown' }])
+    return end?.ending
   }
+  for (const status of ['validating', 'in_progress', 'finalizing', 'cancelling', 'new', null, 5]) {
+    assert.equal(ending(status), 'pending', String(status))
+  }
+  for (const status of ['completed', 'failed', 'expired', 'cancelled'])
+    assert.equal(ending(status), 'completed', status)
   assert.equal(read('batch', 'json', [json({ error: { code: 'x' } })]).end?.ending, 'failed')
-  assert.equal(read('batch', 'json', [json({ status: 'validating' })]).end?.ending, 'completed')
   assert.deepEqual(read('batch', 'json', []).usageIfCut, { source: 'unknown' })
 })
 

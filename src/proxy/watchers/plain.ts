@@ -31,18 +31,20 @@ export function watchFree(): AnswerWatcher {
   })
 }
 
-/** The answer to the creation of a batch: what it will use is known when it has ended. */
+/** A batch when it is made, or asked for. What it used is not read here, but when it has ended, request by request. */
 export function watchBatch(): AnswerWatcher {
   return new JsonWatcher({
     fields: [...FIELDS, 'id', 'status'],
     readEnd: (json) => {
       const plain = readPlainEnd(json)
-      const isUnderWay = plain.ending === 'completed' && textOf(json.value('id')) !== null
-      return isUnderWay ? { ...plain, ending: 'pending' } : plain
+      const isUnderWay = plain.ending === 'completed' && !HAS_ENDED.has(String(json.value('status')))
+      return { ...plain, ending: isUnderWay ? 'pending' : plain.ending, usage: { source: 'unknown' } }
     },
     usageIfCut: { source: 'unknown' },
   })
 }
+
+const HAS_ENDED: ReadonlySet<string> = new Set(['completed', 'failed', 'expired', 'cancelled'])
 
 /** Nothing is read of it but whether a stream is whole: only responses are streamed again after they were made. */
 export function watchUnmetered(form: AnswerForm): AnswerWatcher {

@@ -2,9 +2,8 @@ import type { SettledUsage } from '../../ledger/ledger.ts'
 import type { ToolCalls } from '../../ledger/pricing.ts'
 import type { UsagePart } from '../../ledger/usage-parts.ts'
 import type { AnswerEnd, AnswerForm, AnswerWatcher } from '../answer-watcher.ts'
-import type { JsonFields } from '../json-fields.ts'
 import { Occurrences } from '../occurrences.ts'
-import { type SseEvent, SseWatcher } from '../sse.ts'
+import { type EventJson, type SseEvent, SseWatcher } from '../sse.ts'
 import { errorCodeOf, isRecord, textOf } from './answer-fields.ts'
 import { JsonWatcher } from './json-watcher.ts'
 
@@ -105,7 +104,7 @@ function watchResponse(): AnswerWatcher {
   })
 }
 
-function readEnd(json: JsonFields, prefix: '' | 'response.', seen: ToolCalls): AnswerEnd {
+function readEnd(json: EventJson, prefix: '' | 'response.', seen: ToolCalls): AnswerEnd {
   const error = json.value(`${prefix}error`)
   return {
     ending: endingOf(textOf(json.value(`${prefix}status`)), isRecord(error)),
@@ -116,7 +115,7 @@ function readEnd(json: JsonFields, prefix: '' | 'response.', seen: ToolCalls): A
   }
 }
 
-function usageOf(json: JsonFields, prefix: '' | 'response.', seen: ToolCalls): SettledUsage {
+function usageOf(json: EventJson, prefix: '' | 'response.', seen: ToolCalls): SettledUsage {
   const raw = json.value(`${prefix}usage`)
   if (!isRecord(raw)) return { source: 'unknown' }
   const toolUsage = json.value(`${prefix}tool_usage`)
