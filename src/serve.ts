@@ -3,6 +3,7 @@ import type { Config } from './config.ts'
 import { type Context, openContext } from './context.ts'
 import { AppError } from './errors.ts'
 import { createRelay } from './proxy/relay.ts'
+import { createRetrieveEnd } from './proxy/retrieve-end.ts'
 import { openUpstream } from './proxy/upstream.ts'
 import { type HttpServer, startServer } from './server.ts'
 
@@ -25,7 +26,7 @@ export async function serve(config: Config): Promise<RunningServer> {
   const context = stack.use(
     await openContext(config, {
       probeUpstream: upstream.probe,
-      retrieveResponse: upstream.retrieve,
+      retrieveEnd: createRetrieveEnd(upstream),
       isStopping: () => isStopping,
     }),
   )

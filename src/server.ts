@@ -62,13 +62,15 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       const { path, query } = splitTarget(request)
       const match = relay && findEndpoints(path)
       if (match) {
-        const endpoint = match.endpoints.find(({ method }) => method === request.method)
+        // Upgrades are not requests: those that get this far were refused above.
+        const endpoints = match.endpoints.filter(({ body }) => body !== 'websocket')
+        const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
-          const methods = match.endpoints.map(({ method }) => method).join(', ')
+          const methods = endpoints.map(({ method }) => method).join(', ')
           response.setHeader('allow', methods)
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
-        const call = { requestId, headers, query, responseId: match.responseId, refuse: refuseWith }
+        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith }
         relay.handle(request, response, endpoint, call).catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.

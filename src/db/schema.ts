@@ -32,6 +32,10 @@ interface OrganizationPoliciesTable {
   unpriced_models: string
   content: string
   content_days: number
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
   updated_at: Generated<Date>
 }
 
@@ -110,6 +114,7 @@ export interface AttemptsTable {
   reasoning_tokens: bigint | null
   total_tokens: bigint | null
   usage: ColumnType<unknown, string | null, string | null>
+  usage_parts: ColumnType<unknown, string | null, string | null>
   web_search_calls: Generated<number>
   file_search_calls: Generated<number>
   cost_nano_usd: bigint | null
@@ -145,6 +150,7 @@ interface UpstreamObjectsTable {
   user_id: string | null
   api_key_id: string
   created_at: Generated<Date>
+  deleted_at: Date | null
 }
 
 interface AuditLogTable {

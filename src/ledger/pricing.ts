@@ -22,13 +22,19 @@ export interface ToolCalls {
   fileSearchCalls: number
 }
 
-/** What one attempt was answered with. */
-export interface Answer {
+/** Tokens of one model in one service tier. */
+export interface PricedUsage {
   /** `model` of the response, not of the request. */
   model: string | null | undefined
   /** `service_tier` of the response, not of the request. */
   serviceTier: string | null | undefined
   usage: Usage | undefined
+}
+
+/** What one attempt was answered with. */
+export interface Answer extends PricedUsage {
+  /** When given, the tokens are these, and those above only say how many there were. */
+  parts?: readonly PricedUsage[] | undefined
   tools?: ToolCalls | undefined
   at: Date
 }
@@ -84,15 +90,32 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
     return found
   }
 
+  /** Femto-dollars times `DENOMINATOR`, or the reason why that is not known. */
+  function pricePart({ model, serviceTier, usage }: PricedUsage, at: Date) {
+    if (!model) return 'The answer names no model.'
+    const rates = lookUp(model, at)
+    if (!rates) return `No price is known for the model ${quote(model)}.`
+    const thousandths = tierThousandths(data, serviceTier, rates.model)
+    if (thousandths === undefined) return `No price is known for the service tier ${quote(String(serviceTier))}.`
+    const tokens = answerFemtoUsdSeconds(rates, usage)
+    return typeof tokens === 'string' ? tokens : { femtoUsd: tokens * thousandths, version: rates.version }
+  }
+
   return {
-    price: ({ model, serviceTier, usage, tools, at }) => {
-      if (!model) return unpriced('The answer names no model.')
-      const rates = lookUp(model, at)
-      if (!rates) return unpriced(`No price is known for the model ${quote(model)}.`)
-      const thousandths = tierThousandths(data, serviceTier, rates.model)
-      if (thousandths === undefined)
-        return unpriced(`No price is known for the service tier ${quote(String(serviceTier))}.`)
-      return total({ rates, thousandths, usage, tools, data })
+    price: (answer) => {
+      const tools = toolsFemtoUsd(answer.tools, data)
+      if (tools === undefined) return unpriced('The number of tool calls is not a count.')
+      let numerator = tools * DENOMINATOR
+      const versions = new Set<string>()
+      for (const part of answer.parts ?? [answer]) {
+        const priced = pricePart(part, answer.at)
+        if (typeof priced === 'string') return unpriced(priced)
+        numerator += priced.femtoUsd
+        versions.add(priced.version)
+      }
+      const costNanoUsd = divideHalfUp(numerator, DENOMINATOR * FEMTO_PER_NANO)
+      if (costNanoUsd > COST_NANO_USD_MAX) return unpriced('The cost is more than the ledger can hold.')
+      return { kind: 'priced', costNanoUsd, priceVersion: [...versions].join(' ') }
     },
     ratesFor: (model, at) => {
       const rates = lookUp(model, at)
@@ -109,25 +132,9 @@ function tierThousandths(data: PriceData, serviceTier: string | null | undefined
   return byModel?.get(model) ?? byModel?.get(withoutDate(model)) ?? byModel?.get('default')
 }
 
-function total(of: {
-  rates: Remembered
-  thousandths: bigint
-  usage: Usage | undefined
-  tools: ToolCalls | undefined
-  data: PriceData
-}): PricedCost {
-  const tools = toolsFemtoUsd(of.tools, of.data)
-  if (tools === undefined) return unpriced('The number of tool calls is not a count.')
-  const tokens = answerFemtoUsdSeconds(of.rates, of.usage)
-  if (typeof tokens === 'string') return unpriced(tokens)
-  // Hours make 3,600ths and multipliers thousandths; both are divided out here, once.
-  const numerator = tokens * of.thousandths + tools * SECONDS_PER_HOUR * 1000n
-  const costNanoUsd = divideHalfUp(numerator, SECONDS_PER_HOUR * 1000n * FEMTO_PER_NANO)
-  if (costNanoUsd > COST_NANO_USD_MAX) return unpriced('The cost is more than the ledger can hold.')
-  return { kind: 'priced', costNanoUsd, priceVersion: of.rates.version }
-}
-
+/** Hours make 3,600ths and multipliers thousandths; both are divided out once, at the end. */
 const SECONDS_PER_HOUR = 3600n
+const DENOMINATOR = SECONDS_PER_HOUR * 1000n
 const FEMTO_PER_NANO = 1_000_000n
 /** A `bigint` of Postgres: one impossible row must not stop all that are shipped with it. */
 const COST_NANO_USD_MAX = 2n ** 63n - 1n
@@ -136,7 +143,8 @@ const COST_NANO_USD_MAX = 2n ** 63n - 1n
 function answerFemtoUsdSeconds({ model, bands }: ModelRates, usage: Usage | undefined): bigint | string {
   if (!usage) return isFree(bands) ? 0n : 'The usage is unknown.'
   if (!isCoherent(usage)) return 'The usage contradicts itself.'
-  const rates = (bands.findLast(({ above }) => usage.inputTokens > above) ?? bands[0])?.rates
+  const requestTokens = usage.largestInputTokens ?? usage.inputTokens
+  const rates = (bands.findLast(({ above }) => requestTokens > above) ?? bands[0])?.rates
   if (!rates) return `The model ${quote(model)} has no rates.`
   if (rates.audioHour !== undefined) {
     if (usage.seconds === undefined) return `The model ${quote(model)} is billed by time, and the length is unknown.`
@@ -189,9 +197,11 @@ function toolsFemtoUsd(tools: ToolCalls | undefined, data: PriceData): bigint | 
   return BigInt(tools.webSearchCalls) * data.webSearch + BigInt(tools.fileSearchCalls) * data.fileSearch
 }
 
-/** Moderations cost nothing and report nothing. */
+/** Moderations cost nothing and report nothing. A model without any rate is not free. */
 function isFree(bands: ModelRates['bands']): boolean {
-  return bands.every(({ rates }) => Object.values(rates).every((rate) => rate === undefined || rate === 0n))
+  return bands.every(
+    ({ rates }) => rates.input === 0n && Object.values(rates).every((rate) => rate === undefined || rate === 0n),
+  )
 }
 
 function toPriceList({ model, source, since, bands, version }: Remembered): PriceList {

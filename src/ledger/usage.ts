@@ -19,6 +19,8 @@ export interface Usage {
   outputImageTokens: number
   /** Length of the audio, for what is billed by time; whole seconds, rounded up. */
   seconds?: number
+  /** Where these are several requests: the input of the largest, which says whether they were of long context. */
+  largestInputTokens?: number
 }
 
 /** Nothing used: the start of an estimate. */
@@ -67,6 +69,7 @@ export function readUsage(raw: unknown): Usage | undefined {
   if (!inputDetails || !outputDetails || !cachedDetails || !writeDetails) return undefined
 
   const seconds = readSeconds(raw.seconds)
+  const largest = raw.largest_input_tokens
   const inputTokens = raw.input_tokens ?? raw.prompt_tokens ?? (seconds === undefined ? undefined : 0)
   const outputTokens = raw.output_tokens ?? raw.completion_tokens ?? noOutput(inputTokens, raw.total_tokens, seconds)
   if (inputTokens === undefined || outputTokens === undefined) return undefined
@@ -96,6 +99,7 @@ export function readUsage(raw: unknown): Usage | undefined {
     outputAudioTokens: countOf(outputDetails.audio_tokens),
     outputImageTokens: countOf(outputDetails.image_tokens),
     ...(seconds === undefined ? {} : { seconds }),
+    ...(largest === undefined ? {} : { largestInputTokens: countOf(largest) }),
   }
   if (usage.cacheWrite30mTokens + write12h !== written) return undefined
   return isCoherent(usage) ? usage : undefined
@@ -119,6 +123,8 @@ export function isCoherent(usage: Usage): boolean {
     isCount(usage.outputAudioTokens) &&
     isCount(usage.outputImageTokens) &&
     isCount(usage.seconds ?? 0) &&
+    isCount(usage.largestInputTokens ?? 0) &&
+    (usage.largestInputTokens ?? 0) <= usage.inputTokens &&
     cachedTextTokens >= 0 &&
     cachedTextTokens <= textTokens &&
     usage.cachedAudioTokens <= usage.inputAudioTokens &&

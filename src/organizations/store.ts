@@ -23,12 +23,25 @@ export interface PoliciesRow {
   unpriced_models: string
   content: string
   content_days: number
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days'])
+    .select([
+      'client_gone',
+      'unpriced_models',
+      'content',
+      'content_days',
+      'share_objects',
+      'models',
+      'identifiers',
+      'client_secrets',
+    ])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

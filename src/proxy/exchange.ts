@@ -3,7 +3,10 @@ import type { Dispatcher } from 'undici'
 import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
 import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
-import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import type { ObjectKind } from '../ownership/kinds.ts'
+import { type AnswerIds, type HandedOut, watchIds } from './answer-ids.ts'
+import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts'
+import type { ByteFilter } from './byte-filter.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import { upstreamFault } from './upstream.ts'
@@ -12,7 +15,11 @@ import { upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
-  modelRequested: string | null
+  meter: Meter
+  /** Asked for when the call is settled: a form may name its model behind its files. */
+  modelRequested: () => string | null
+  /** Where the answer hands out ids, if it does. */
+  handsOut: HandedOut | undefined
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
   totalTimeoutMs: number
@@ -20,10 +27,14 @@ export interface ExchangeOptions {
   isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
+  /** Given when the client is not to see a stream quite as it came. */
+  filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
-  /** A response id is about to reach the client: whose it is must be on record first. */
-  onResponseId(id: string): void
+  /** An id is about to reach the client: whose it is must be on record first. */
+  onId(kind: ObjectKind, id: string): void
+  /** Called once when the answer says that the call did what it was for. */
+  onSuccess(): void
   /** Answers with our own error; the head has not been sent. */
   refuse(error: AppError): void
   /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
@@ -45,6 +56,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
+  #ids: AnswerIds | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -117,7 +129,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const contentType = headerText(headers['content-type']) ?? ''
     // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
-    this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
+    const form = this.#isStream ? 'stream' : 'json'
+    this.#watcher = watchAnswer(this.#options.meter, form)
+    if (status < 300) {
+      this.#options.onSuccess()
+      this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
+    }
     this.#response.writeHead(status, clientHeaders(headers))
     if (this.#isStream) this.#response.flushHeaders()
   }
@@ -125,18 +142,25 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isDiscarding || this.#abortedFor || !this.#watcher) return
     // Watched first: whoever sees the end of an answer finds it recorded.
+    this.#ids?.push(chunk)
     this.#watcher.push(chunk)
-    this.#recordResponseId()
-    this.#options.capture?.push(chunk)
+    this.#noteResponseId()
+    const passing = this.#isFiltered ? this.#options.filter?.push(chunk) : chunk
+    if (passing) this.#options.capture?.push(passing)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (!this.#response.write(chunk)) {
+    if (passing && !this.#response.write(passing)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
+  }
+
+  /** Only a stream that was really answered is one that was asked for. */
+  get #isFiltered(): boolean {
+    return this.#options.filter !== undefined && this.#isStream && this.#httpStatus === 200
   }
 
   onResponseEnd(): void {
@@ -150,7 +174,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     this.#settleAnswer()
-    this.#response.end()
+    const rest = this.#isFiltered ? this.#options.filter?.finish() : undefined
+    if (rest) this.#options.capture?.push(rest)
+    this.#response.end(rest)
     this.#close()
   }
 
@@ -163,6 +189,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#settle('client_closed', this.#abortedFor === 'client' ? null : 'client_too_slow', this.#estimate())
       this.#response.destroy()
       this.#close()
+      return
+    }
+    if (error instanceof AppError) {
+      // Its own body was refused while it was on its way: OpenAI never had the whole of it.
+      this.#settle('failed', error.code, { source: 'none' })
+      this.#fail(error)
       return
     }
     this.#fail(this.#abortedFor ?? upstreamFault(error))
@@ -180,7 +212,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (!this.#response.headersSent) {
       this.#options.refuse(error)
     } else if (this.#watcher?.isBetweenEvents) {
-      this.#response.end(errorEvent(error, this.#watcher.eventCount))
+      this.#response.end(errorEvent(this.#options.meter, error, this.#watcher.eventCount))
     } else {
       this.#response.destroy()
     }
@@ -192,13 +224,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     return !this.#isSent && !this.#abortedFor && error.code === 'upstream_unreachable' && !this.#response.destroyed
   }
 
-  #recordResponseId(): void {
-    const id = this.#isResponseIdKnown ? null : (this.#watcher?.responseId ?? null)
-    if (id === null) return
+  /** From here on the end of a background response can be asked for, even by another process. */
+  #noteResponseId(): void {
+    if (this.#isResponseIdKnown || !this.#options.isBackground || !this.#watcher?.responseId) return
     this.#isResponseIdKnown = true
-    this.#options.onResponseId(id)
-    // From here on its end can be asked for, even by another process.
-    if (this.#options.isBackground) this.#options.attempt.recordProgress()
+    this.#options.attempt.recordProgress()
   }
 
   #settleAnswer(): void {
@@ -227,18 +257,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
       httpStatus: this.#httpStatus,
       responseId: watcher?.responseId ?? null,
       upstreamRequestId: this.#upstreamRequestId,
-      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested,
+      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested(),
       serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
       firstByteMs: this.#firstByteMs,
     })
   }
 
-  /**
-   * What a call that was cut has probably used: what is estimated of its text. What never left for OpenAI has used nothing.
-   */
+  /** What a call that was cut has probably used. What never left for OpenAI has used nothing. */
   #estimate(): SettledUsage {
     if (!this.#isSent) return { source: 'none' }
-    return { source: 'estimated', outputTokens: this.progress().outputTokens }
+    return this.#watcher?.usageIfCut ?? { source: 'estimated', outputTokens: 0 }
   }
 
   /** A stream that OpenAI ended without saying how it ended: passing that on would look like an answer. */
@@ -266,7 +294,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #drain(chunk: Buffer): void {
     this.#drainedBytes += chunk.length
     const end = this.#watcher?.end
-    if (end) this.#settle('client_closed', end.errorCode, end.usage)
+    if (end) this.#settle(end.ending === 'pending' ? 'pending' : 'client_closed', end.errorCode, end.usage)
     if (end || this.#drainedBytes > DRAIN_BYTES_MAX) this.#abort('client')
   }
 
@@ -318,7 +346,9 @@ function headerText(value: string | string[] | undefined): string | null {
 }
 
 /** OpenAI's own form of an error within a stream, so that its SDKs raise it. */
-function errorEvent(error: AppError, sequenceNumber: number): string {
-  const { code, message, param } = toErrorBody(error).error
+function errorEvent(meter: Meter, error: AppError, sequenceNumber: number): string {
+  const body = toErrorBody(error)
+  if (meter === 'chat' || meter === 'completions') return `data: ${JSON.stringify(body)}\n\n`
+  const { code, message, param } = body.error
   return `event: error\ndata: ${JSON.stringify({ type: 'error', code, message, param, sequence_number: sequenceNumber })}\n\n`
 }

@@ -1,9 +1,17 @@
 import type { IncomingHttpHeaders } from 'node:http'
 
+/** A body on its way to OpenAI. */
+export interface Outgoing {
+  contentType: string
+  /** Its length, where that is known. */
+  bytes: number | undefined
+  content: Buffer | AsyncIterable<Buffer>
+}
+
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
 export function upstreamHeaders(
   rawHeaders: readonly string[],
-  call: { upstreamKey: string; bodyBytes: number | undefined; requestId: string },
+  call: { upstreamKey: string; body: Pick<Outgoing, 'contentType' | 'bytes'> | undefined; requestId: string },
 ): string[] {
   const headers = [
     'authorization',
@@ -13,9 +21,9 @@ export function upstreamHeaders(
     'identity',
   ]
   const connectionOnly = namedByConnection(rawHeaders)
-  if (call.bodyBytes !== undefined) {
-    headers.push('content-type', 'application/json', 'content-length', String(call.bodyBytes))
-  }
+  if (call.body) headers.push('content-type', call.body.contentType)
+  // Without a length it goes in chunks.
+  if (call.body?.bytes !== undefined) headers.push('content-length', String(call.body.bytes))
   let hasClientRequestId = false
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()

@@ -4,6 +4,19 @@ import { JsonFields } from './json-fields.ts'
 export interface SseEvent {
   type: string
   json: JsonFields
+  /** The data is `[DONE]`, with which chat's streams end. */
+  isDone: boolean
+}
+
+interface SseOptions {
+  fields: Iterable<string>
+  descend: Iterable<string>
+  /** Asked at each event that is more than text for somebody who reads its data too. */
+  tap?: () => SseTap
+}
+
+interface SseTap {
+  push(piece: Buffer): void
 }
 
 /**
@@ -14,7 +27,7 @@ export class SseWatcher {
   /** What an estimate goes by when a stream is cut. */
   deltaCount = 0
   eventCount = 0
-  readonly #options: { fields: Iterable<string>; descend: Iterable<string> }
+  readonly #options: SseOptions
   readonly #onEvent: (event: SseEvent) => void
 
   #line: Line = 'start'
@@ -22,13 +35,16 @@ export class SseWatcher {
   #name = ''
   #eventType = ''
   #json: JsonFields | undefined
+  #tap: SseTap | undefined
+  /** The first bytes of the data. */
+  #dataHead = ''
   #hasData = false
   #dataLines = 0
   #isFirstLine = true
   /** A CR ended the last line: an LF right behind it belongs to it. */
   #afterCr = false
 
-  constructor(options: { fields: Iterable<string>; descend: Iterable<string> }, onEvent: (event: SseEvent) => void) {
+  constructor(options: SseOptions, onEvent: (event: SseEvent) => void) {
     this.#options = options
     this.#onEvent = onEvent
   }
@@ -64,7 +80,7 @@ export class SseWatcher {
 
   /** The bytes are over: an event whose last line or blank line never came still counts, if its data did come whole. */
   finish(): void {
-    if (this.#json?.isComplete) this.#dispatch()
+    if (this.#json?.isComplete || this.#isDone) this.#dispatch()
   }
 
   #linePiece(piece: Buffer): void {
@@ -103,13 +119,16 @@ export class SseWatcher {
       this.#json = isDelta(type)
         ? undefined
         : new JsonFields({ wanted: this.#options.fields, descend: this.#options.descend })
+      this.#tap = this.#json && this.#options.tap?.()
     } else {
-      this.#json?.push(NEWLINE)
+      this.#data(NEWLINE)
     }
   }
 
   #data(piece: Buffer): void {
+    if (this.#dataHead.length < DATA_HEAD_MAX) this.#dataHead += piece.toString('latin1', 0, DATA_HEAD_MAX)
     this.#json?.push(piece)
+    this.#tap?.push(piece)
   }
 
   #endLine(): void {
@@ -133,13 +152,19 @@ export class SseWatcher {
       if (isDelta(type)) {
         this.deltaCount += 1
       } else if (this.#json) {
-        this.#onEvent({ type, json: this.#json })
+        this.#onEvent({ type, json: this.#json, isDone: this.#isDone })
       }
     }
     this.#eventType = ''
     this.#json = undefined
+    this.#tap = undefined
+    this.#dataHead = ''
     this.#hasData = false
     this.#dataLines = 0
+  }
+
+  get #isDone(): boolean {
+    return this.#dataLines === 1 && DONE.test(this.#dataHead)
   }
 
   #stripBom(head: string): string {
@@ -154,6 +179,9 @@ const NEWLINE = Buffer.from('\n')
 const EMPTY = Buffer.alloc(0)
 const BOM_LATIN1 = '\u00ef\u00bb\u00bf'
 const HEAD_MAX = 16
+/** Twice as much as is looked for: a piece may begin anywhere. */
+const DATA_HEAD_MAX = 16
+const DONE = /^ ?\[DONE\] *$/
 const NAME_MAX = 128
 
 function isDelta(type: string): boolean {
