@@ -151,6 +151,7 @@ interface UpstreamObjectsTable {
   api_key_id: string
   created_at: Generated<Date>
   deleted_at: Date | null
+  is_shared: Generated<boolean>
 }
 
 interface AuditLogTable {

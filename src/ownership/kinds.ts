@@ -24,7 +24,3 @@ export const OBJECT_KINDS = [
 ] as const
 
 export type ObjectKind = (typeof OBJECT_KINDS)[number]
-
-export function isObjectKind(text: string): text is ObjectKind {
-  return (OBJECT_KINDS as readonly string[]).includes(text)
-}

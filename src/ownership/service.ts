@@ -22,6 +22,8 @@ export interface OwnedObject {
   apiKeyId: string
   objectId: string
   kind: ObjectKind
+  /** Adopted for everybody in the organization. */
+  isShared?: boolean
 }
 
 /** An object that a request names, and where. */
@@ -161,7 +163,7 @@ const FLUSH_TIMEOUT_MS = 2000
 const RECENT_MAX = 50_000
 
 function isOf(owner: Owner, object: OwnedObject): boolean {
-  return owner.sharing === 'organization' || object.userId === owner.userId
+  return owner.sharing === 'organization' || object.isShared === true || object.userId === owner.userId
 }
 
 export function toRow(object: OwnedObject): OwnedObjectRow {
@@ -171,6 +173,7 @@ export function toRow(object: OwnedObject): OwnedObjectRow {
     kind: object.kind,
     user_id: object.userId,
     api_key_id: object.apiKeyId,
+    is_shared: object.isShared ?? false,
   }
 }
 
@@ -181,6 +184,7 @@ function toObject(row: OwnedObjectRow): OwnedObject {
     kind: row.kind as ObjectKind,
     userId: row.user_id,
     apiKeyId: row.api_key_id,
+    isShared: row.is_shared,
   }
 }
 

@@ -7,15 +7,16 @@ export interface OwnedObjectRow {
   kind: string
   user_id: string | null
   api_key_id: string
+  is_shared: boolean
 }
 
-const COLUMNS = ['organization_id', 'object_id', 'kind', 'user_id', 'api_key_id'] as const
+const COLUMNS = ['organization_id', 'object_id', 'kind', 'user_id', 'api_key_id', 'is_shared'] as const
 
 /** Whoever recorded an object first stays its owner. */
 export async function insertOwnedObjects(tx: Tx, rows: readonly OwnedObjectRow[]): Promise<void> {
   await sql`
-    insert into upstream_objects (organization_id, object_id, kind, user_id, api_key_id)
-    select organization_id, object_id, kind, user_id, api_key_id
+    insert into upstream_objects (organization_id, object_id, kind, user_id, api_key_id, is_shared)
+    select organization_id, object_id, kind, user_id, api_key_id, is_shared
     from jsonb_populate_recordset(null::upstream_objects, ${JSON.stringify(rows)}::jsonb)
     on conflict do nothing`.execute(tx)
 }
@@ -63,7 +64,11 @@ export async function listOwnedObjects(tx: Tx, organizationId: string, filter: L
     .where('organization_id', '=', organizationId)
     .where('kind', '=', kind)
     .where('deleted_at', 'is', null)
-  if (userId !== undefined) query = query.where('user_id', userId === null ? 'is' : '=', userId)
+  if (userId !== undefined) {
+    query = query.where((where) =>
+      where.or([where('user_id', userId === null ? 'is' : '=', userId), where('is_shared', '=', true)]),
+    )
+  }
   if (afterId !== undefined) {
     const direction = sql.raw(order === 'asc' ? '>' : '<')
     query = query.where(

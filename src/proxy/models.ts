@@ -27,7 +27,7 @@ export function isFineTuned(model: string): boolean {
   return /(?:^|:)ft[:-]/i.test(model)
 }
 
-export function modelNotFound(model: string): AppError {
+function modelNotFound(model: string): AppError {
   const name = model.slice(0, 128)
   return new AppError(
     'model_not_found',

@@ -27,7 +27,7 @@ export interface ListRequest {
  * work for one page is bounded: a page may be shorter than asked for, and then says that there is more.
  */
 export async function listOwn(deps: Deps, { kind, filters, objectPath, owner, query }: ListRequest): Promise<Buffer> {
-  const { order, limit, matches } = readListQuery(query, filters)
+  const { order, limit, matches } = readListQuery(query, filters, kind)
   let afterId = query.get('after')
   if (afterId !== undefined) await deps.ownership.require(owner, [{ kinds: [kind], id: afterId, param: 'after' }])
   const signal = AbortSignal.timeout(LIST_TIMEOUT_MS)
@@ -53,16 +53,17 @@ export async function listOwn(deps: Deps, { kind, filters, objectPath, owner, qu
 /** OpenAI lets files be listed by the ten thousand; here each is asked for. */
 const LIMIT_MAX = 100
 const LIMIT_DEFAULT = 20
+const FILES_LIMIT_DEFAULT = 100
 /** Objects asked for at once, and for one page. */
 const CONCURRENCY_MAX = 20
 const ASKED_MAX = 300
 const LIST_TIMEOUT_MS = 60_000
 const OBJECT_BYTES_MAX = 16 * 1024 * 1024
 
-function readListQuery(query: QueryFields, filters: readonly string[]) {
+function readListQuery(query: QueryFields, filters: readonly string[], kind: ObjectKind) {
   const order = query.get('order') ?? 'desc'
   if (order !== 'asc' && order !== 'desc') throw invalid('order', 'must be "asc" or "desc"')
-  const limitText = query.get('limit') ?? String(LIMIT_DEFAULT)
+  const limitText = query.get('limit') ?? String(kind === 'file' ? FILES_LIMIT_DEFAULT : LIMIT_DEFAULT)
   if (!/^[1-9]\d{0,5}$/.test(limitText)) throw invalid('limit', 'must be a whole number from 1')
   if (query.has('before')) throw invalid('before', 'is not supported in this list: page with "after"')
   const wanted = [...query].filter(([name]) => filters.includes(name.replace(/\[.*$/, '')))
