@@ -15,6 +15,7 @@ import { Drains } from './drains.ts'
 import { type Endpoint, type PathId, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
 import { type Outgoing, upstreamHeaders } from './headers.ts'
+import type { Identifiers } from './identifiers.ts'
 import { type Upstream, upstreamFault } from './upstream.ts'
 
 /** A request for an endpoint, by a known caller. */
@@ -83,7 +84,8 @@ export interface CallsDeps {
   upstream: Upstream
 }
 
-export function openCalls({ config, ownership, ledger, contents, upstream }: CallsDeps): Calls {
+export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
+  const { config, ownership, ledger, contents, upstream } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
 
@@ -180,8 +182,15 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
     }
   }
 
-  function dispatch(exchange: Exchange, { request, endpoint, requestId, ids, query, key, body }: AdmittedCall): void {
-    const headers = upstreamHeaders(request.rawHeaders, { upstreamKey: key.secret.reveal(), body, requestId })
+  function dispatch(exchange: Exchange, call: AdmittedCall): void {
+    const { request, endpoint, requestId, identity, policies, ids, query, key, body } = call
+    const headers = upstreamHeaders(request.rawHeaders, {
+      upstreamKey: key.secret.reveal(),
+      body,
+      requestId,
+      namespace: (value) =>
+        policies.identifiers === 'as_sent' ? value : identifiers.hash(identity, 'idempotency_key', value),
+    })
     const path = `${upstreamPath(endpoint, ids)}${query}`
     exchanges.add(exchange)
     try {
