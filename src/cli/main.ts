@@ -16,6 +16,7 @@ import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -72,6 +73,7 @@ function createProgram(): Command {
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
+  addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
   program.helpCommand('help [command]', 'explain a command')
