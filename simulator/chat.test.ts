@@ -75,6 +75,21 @@ test('a tool is called until its output has come, and an answer has the form ask
   assert.equal(formed.choices[0]?.message.content, '{"city":"sample"}')
 })
 
+test('what was said aloud can be named when the conversation goes on', async () => {
+  const audio = { voice: 'alloy' as const, format: 'mp3' as const }
+  const ask = { model: 'gpt-4o-audio-preview', modalities: ['text' as const, 'audio' as const], audio }
+  const said = (await client.chat.completions.create({ ...ask, messages })).choices[0]?.message.audio
+  const next = (id: string) =>
+    client.chat.completions.create({
+      model: 'gpt-4o',
+      messages: [...messages, { role: 'assistant', audio: { id } }, { role: 'user', content: 'Again?' }],
+    })
+
+  assert.equal(said?.transcript, 'The capital of France is Paris.')
+  assert.match((await next(said.id)).choices[0]?.message.content ?? '', /I found: The capital of France is Paris\./)
+  await assert.rejects(next('audio_none'), { status: 404 })
+})
+
 test('embeddings are unit vectors, the same for the same text, in both encodings', async () => {
   const embed = async (input: string | string[], encoding_format?: 'float') =>
     client.embeddings.create({ model: 'text-embedding-3-small', input, ...(encoding_format && { encoding_format }) })

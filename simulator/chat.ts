@@ -22,7 +22,7 @@ export async function createChatCompletion(objects: Objects, call: Call): Promis
       code: 'missing_required_parameter',
     })
   }
-  const found = findReferences(objects, call.project, body.messages)
+  const found = [...findReferences(objects, call.project, body.messages), ...heardBefore(objects, call)]
   const said = whatToSay(inWordsOfResponses(body), body.messages, undefined, behaviour, found)
   const frame: Frame = {
     id: newId('chatcmpl'),
@@ -43,6 +43,7 @@ export async function createChatCompletion(objects: Objects, call: Call): Promis
     ...(said.tool === undefined ? { content: text } : { content: null, tool_calls }),
     refusal: null,
     annotations: [],
+    ...(wantsAudio(body) ? { content: null, audio: say(objects, call, text) } : undefined),
   }
   const completion = {
     ...frame,
@@ -112,6 +113,25 @@ function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedToken
 function finishReason({ cutShort, tool }: Said): string {
   if (cutShort) return 'length'
   return tool === undefined ? 'stop' : 'tool_calls'
+}
+
+function wantsAudio({ modalities }: Record<string, unknown>): boolean {
+  return Array.isArray(modalities) && modalities.includes('audio')
+}
+
+/** Kept, because the conversation goes on with its id alone. Not in streams. */
+function say(objects: Objects, { project }: Call, transcript: string): Record<string, unknown> {
+  const id = newId('audio')
+  objects.audios.save(project, id, transcript)
+  return { id, data: Buffer.from(transcript).toString('base64'), transcript, expires_at: now() + 3600 }
+}
+
+/** What the messages name of it. @throws ApiError 404. */
+function heardBefore(objects: Objects, { body, project }: Call): string[] {
+  const messages = body.messages as ({ audio?: { id?: unknown } } | null)[]
+  return messages.flatMap((message) =>
+    message?.audio?.id === undefined ? [] : [objects.audios.get(project, String(message.audio.id))],
+  )
 }
 
 type Format = { type?: unknown; json_schema?: { schema?: unknown } }

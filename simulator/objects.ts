@@ -32,6 +32,8 @@ export type Objects = {
   responses: Collection<StoredResponse>
   completions: Collection<StoredCompletion>
   conversations: Collection<Conversation>
+  /** What was said aloud in chats. */
+  audios: Collection<string>
   files: Collection<StoredFile>
   uploads: Collection<Upload>
   vectorStores: Collection<VectorStore>
@@ -46,6 +48,7 @@ export function openObjects(): Objects {
     responses: openCollection<StoredResponse>((id) => `Response with id '${id}' not found.`),
     completions: openCollection<StoredCompletion>((id) => `Chat completion with id '${id}' not found.`),
     conversations: openCollection<Conversation>((id) => `Conversation with id '${id}' not found.`),
+    audios: openCollection<string>((id) => `Audio with id '${id}' not found.`),
     files: openCollection<StoredFile>((id) => `No such File object: ${id}`),
     uploads: openCollection<Upload>((id) => `No such Upload object: ${id}`),
     vectorStores: openCollection<VectorStore>((id) => `Vector store with id '${id}' not found.`),

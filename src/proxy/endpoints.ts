@@ -250,15 +250,35 @@ export interface EndpointMatch {
 }
 
 /** The endpoints at exactly this path: encodings, doubled slashes and dots match nothing. */
-export function findEndpoints(path: string): EndpointMatch | undefined {
-  const literal = LITERALS.get(path)
-  if (literal) return literal
-  const noun = path.slice(PREFIX.length, path.indexOf('/', PREFIX.length))
-  for (const { pattern, kinds, endpoints } of PATTERNS.get(noun) ?? []) {
-    const found = pattern.exec(path)
-    if (found) return { endpoints, ids: kinds.map((kind, at) => ({ kind, id: found[at + 1] as string })) }
+export type FindEndpoints = (path: string) => EndpointMatch | undefined
+
+export function openTable(table: readonly Endpoint[]): FindEndpoints {
+  const byPath = [...Map.groupBy(table, ({ path }) => path)]
+  const literals = new Map<string, EndpointMatch>(
+    byPath.filter(([path]) => !path.includes('{')).map(([path, endpoints]) => [`/v1${path}`, { endpoints, ids: [] }]),
+  )
+  /** By the first step of the path. */
+  const patterns = Map.groupBy(
+    byPath
+      .filter(([path]) => path.includes('{'))
+      .map(([path, endpoints]) => ({
+        noun: path.split('/')[1] as string,
+        pattern: new RegExp(`^/v1${path.replace(PLACEHOLDER, (_, kind: string) => `(${idPattern(kind)})`)}$`),
+        kinds: kindsInPath(path),
+        endpoints,
+      })),
+    ({ noun }) => noun,
+  )
+  return (path) => {
+    const literal = literals.get(path)
+    if (literal) return literal
+    const noun = path.slice(PREFIX.length, path.indexOf('/', PREFIX.length))
+    for (const { pattern, kinds, endpoints } of patterns.get(noun) ?? []) {
+      const found = pattern.exec(path)
+      if (found) return { endpoints, ids: kinds.map((kind, at) => ({ kind, id: found[at + 1] as string })) }
+    }
+    return undefined
   }
-  return undefined
 }
 
 /** Built from the table and the ids that were checked, never copied from the request. */
@@ -274,26 +294,11 @@ export function kindsInPath(path: string): ObjectKind[] {
 const PREFIX = '/v1/'
 const PLACEHOLDER = /\{(\w+)\}/g
 
-const byPath = [...Map.groupBy(ENDPOINTS, ({ path }) => path)]
-const LITERALS = new Map<string, EndpointMatch>(
-  byPath.filter(([path]) => !path.includes('{')).map(([path, endpoints]) => [`/v1${path}`, { endpoints, ids: [] }]),
-)
-/** By the first step of the path. */
-const PATTERNS = Map.groupBy(
-  byPath
-    .filter(([path]) => path.includes('{'))
-    .map(([path, endpoints]) => ({
-      noun: path.split('/')[1] as string,
-      pattern: new RegExp(`^/v1${path.replace(PLACEHOLDER, (_, kind: string) => `(${idPattern(kind)})`)}$`),
-      kinds: kindsInPath(path),
-      endpoints,
-    })),
-  ({ noun }) => noun,
-)
-
 function idPattern(kind: string): string {
   // `/responses/health` and the like are the proxy's own.
   if (kind === 'response') return 'resp_[A-Za-z0-9_-]{1,250}'
   // Names of models have dots and colons.
   return kind === 'model' ? '[A-Za-z0-9][\\w.:-]{0,254}' : '[A-Za-z0-9][\\w-]{0,254}'
 }
+
+export const findEndpoints = openTable(ENDPOINTS)

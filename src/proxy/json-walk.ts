@@ -117,8 +117,7 @@ export class JsonWalk<State> {
       }
       at = quote + 1
       if (isEscaped) continue
-      this.#keep(chunk.subarray(from, quote))
-      this.#endString()
+      this.#endString(chunk, from, quote)
       return at
     }
   }
@@ -130,23 +129,29 @@ export class JsonWalk<State> {
     if (this.#bytes <= TEXT_BYTES_MAX) this.#pieces.push(Buffer.from(piece))
   }
 
-  #endString(): void {
+  #endString(chunk: Buffer, from: number, to: number): void {
     this.#isInString = false
     const pieces = this.#pieces
     this.#pieces = undefined
     const state = this.#textState
+    const isWanted = pieces !== undefined && state !== undefined
     if (this.#isName) {
       this.#isNameNext = false
-      this.#announced =
-        pieces && state !== undefined ? this.#visitor.under(state, this.#textOf(pieces) ?? NO_NAME) : undefined
-    } else if (pieces && state !== undefined) {
-      this.#visitor.text(state, this.#textOf(pieces))
+      this.#announced = isWanted
+        ? this.#visitor.under(state, this.#textOf(pieces, chunk, from, to) ?? NO_NAME)
+        : undefined
+    } else if (isWanted) {
+      this.#visitor.text(state, this.#textOf(pieces, chunk, from, to))
     }
   }
 
-  #textOf(pieces: Buffer[]): string | undefined {
-    if (this.#bytes > TEXT_BYTES_MAX) return undefined
-    const text = (pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces)).toString()
+  /** Most strings stand in one piece, and need not be put together. */
+  #textOf(pieces: Buffer[], chunk: Buffer, from: number, to: number): string | undefined {
+    if (this.#bytes + to - from > TEXT_BYTES_MAX) return undefined
+    const text =
+      pieces.length === 0
+        ? chunk.toString('utf8', from, to)
+        : Buffer.concat([...pieces, chunk.subarray(from, to)]).toString()
     if (!text.includes('\\')) return text
     try {
       return JSON.parse(`"${text}"`) as string

@@ -170,7 +170,7 @@ function underAny(name: string): Place | undefined {
     case 'voice':
       return VOICE
     default:
-      return idField(name) ?? ANY
+      return plainField(name)
   }
 }
 
@@ -195,21 +195,27 @@ function underTool(name: string): Place | undefined {
   }
 }
 
-/** The place of a field that is called `..._id` or `..._ids`: made once for each such name. */
-function idField(name: string): Place | undefined {
-  const known = ID_FIELDS.get(name)
+/** The place of a field that has no meaning of its own but that its name may end in `_id` or `_ids`: made once for each name. */
+function plainField(name: string): Place {
+  const known = PLAIN_FIELDS.get(name)
   if (known) return known
+  const place = idField(name) ?? ANY
+  if (PLAIN_FIELDS.size < PLAIN_FIELDS_MAX && name.length <= PLAIN_FIELD_LENGTH_MAX) PLAIN_FIELDS.set(name, place)
+  return place
+}
+
+function idField(name: string): Place | undefined {
   const kinds = kindsNamedBy(name)
   if (!kinds) return undefined
   // A connector is a service's name and lives in no project.
   const place: Place = { kinds, param: name, isLookedUp: !kinds.includes('connector'), under: underAny }
   place.element = () => place
-  if (ID_FIELDS.size < ID_FIELDS_MAX) ID_FIELDS.set(name, place)
   return place
 }
 
-const ID_FIELDS = new Map<string, Place>()
-const ID_FIELDS_MAX = 1000
+const PLAIN_FIELDS = new Map<string, Place>()
+const PLAIN_FIELDS_MAX = 2000
+const PLAIN_FIELD_LENGTH_MAX = 64
 
 /** A field that is an id, or an object that holds one. */
 function idOrObject(param: string, kinds: readonly ObjectKind[], form: 'object' | 'either'): Place {
