@@ -18,11 +18,23 @@ const SLOW_LINE = {
 }
 const SLOW_BATCH = { id: 'batch_slow', object: 'batch', endpoint: '/v1/embeddings', status: 'validating' }
 const slowAnswers: ServerResponse[] = []
+const MEASURED = `data: {"id":"chatcmpl-1","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}],"usage":null}
+
+data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}
+
+data: [DONE]
+
+`
 /** An OpenAI that takes its time to say that it has made a batch, and has done it when it is asked. */
 const slow = createServer((request, response) => {
   request.resume()
   if (request.method === 'POST' && request.url?.endsWith('/batches')) {
     slowAnswers.push(response)
+    return
+  }
+  if (request.url?.endsWith('/chat/completions')) {
+    const head = { 'content-type': 'text/event-stream', 'content-length': Buffer.byteLength(MEASURED) }
+    response.writeHead(200, head).end(MEASURED)
     return
   }
   const usage = { input_tokens: 100, output_tokens: 0, total_tokens: 100 }
@@ -410,6 +422,18 @@ test('a client that did not ask sees a chat stream as it is without asking, in p
 
     assert.equal(anonymous(await proxied.text()), anonymous(await direct.text()), behaviour)
   }
+})
+
+test('a chat stream that comes with its length is as long as what is left of it', async () => {
+  const organization = await system.organization()
+  const { syntheticKey: token } = await organization.createKey({ baseUrl: slowUrl })
+  const body = JSON.stringify({ ...SAID, stream: true })
+  const answer = await organization.fetch('/v1/chat/completions', { method: 'POST', body, token, userId: null })
+
+  const text =
+    'data: {"id":"chatcmpl-1","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
+  assert.equal(await answer.text(), text)
+  assert.equal((await onlyRow(organization)).usage_source, 'reported')
 })
 
 test('the options of a stream that a client sends go on beside ours, byte for byte', async () => {

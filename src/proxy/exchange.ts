@@ -137,7 +137,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#options.onSuccess()
       this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
     }
-    this.#response.writeHead(status, clientHeaders(headers))
+    this.#response.writeHead(status, clientHeaders(headers, this.#isFiltered ? 'edited' : 'as it came'))
     if (this.#isStream) this.#response.flushHeaders()
   }
 

@@ -37,10 +37,10 @@ export function upstreamHeaders(
 }
 
 /** What comes back to the client, by allow-list; framing is Node's own. */
-export function clientHeaders(headers: IncomingHttpHeaders): string[] {
+export function clientHeaders(headers: IncomingHttpHeaders, body: 'as it came' | 'edited' = 'as it came'): string[] {
   const kept: string[] = []
   for (const name in headers) {
-    if (!isReturned(name)) continue
+    if (!isReturned(name) || (body === 'edited' && name === 'content-length')) continue
     const value = headers[name]
     if (typeof value === 'string') kept.push(name, value)
     else if (Array.isArray(value)) for (const one of value) kept.push(name, one)
