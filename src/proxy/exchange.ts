@@ -145,7 +145,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
     }
     if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
-    const kept = clientHeaders(headers, hidden ? 'edited' : 'as it came')
+    const kept = clientHeaders(headers, hidden || this.#isFiltered ? 'edited' : 'as it came')
     this.#unsentHead = () => this.#response.writeHead(status, kept)
     // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
     if (!hidden || this.#isStream) this.#sendHead()
