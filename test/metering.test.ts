@@ -1,13 +1,58 @@
 import assert from 'node:assert/strict'
 import { hash } from 'node:crypto'
-import { test } from 'node:test'
+import { createServer, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, test } from 'node:test'
 import OpenAI, { toFile } from 'openai'
 import type { LedgerEntry } from '../simulator/ledger.ts'
+import { repriceLedger } from '../src/ledger/maintenance.ts'
 import { ENDPOINTS } from '../src/proxy/endpoints.ts'
 import { startSystem, type TestOrganization } from './harness.ts'
 import { askUntil } from './poll.ts'
 
-const system = await startSystem()
+const SLOW_LINE = {
+  custom_id: 'a',
+  method: 'POST',
+  url: '/v1/embeddings',
+  body: { model: 'text-embedding-3-small', input: 'hello' },
+}
+const SLOW_BATCH = { id: 'batch_slow', object: 'batch', endpoint: '/v1/embeddings', status: 'validating' }
+const slowAnswers: ServerResponse[] = []
+const MEASURED = `data: {"id":"chatcmpl-1","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}],"usage":null}
+
+data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}
+
+data: [DONE]
+
+`
+/** An OpenAI that takes its time to say that it has made a batch, and has done it when it is asked. */
+const slow = createServer((request, response) => {
+  request.resume()
+  if (request.method === 'POST' && request.url?.endsWith('/batches')) {
+    slowAnswers.push(response)
+    return
+  }
+  if (request.url?.endsWith('/chat/completions')) {
+    const head = { 'content-type': 'text/event-stream', 'content-length': Buffer.byteLength(MEASURED) }
+    response.writeHead(200, head).end(MEASURED)
+    return
+  }
+  const usage = { input_tokens: 100, output_tokens: 0, total_tokens: 100 }
+  const answer = request.url?.endsWith('/content')
+    ? SLOW_LINE
+    : request.url?.endsWith('/files')
+      ? { id: 'file-slow', object: 'file', purpose: 'batch' }
+      : { ...SLOW_BATCH, status: 'completed', model: 'text-embedding-3-small', usage, output_file_id: 'file-out' }
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+})
+await new Promise<void>((resolve) => slow.listen(0, '127.0.0.1', resolve))
+const slowUrl = `http://127.0.0.1:${(slow.address() as AddressInfo).port}/v1`
+after(() => {
+  slow.close()
+  slow.closeAllConnections()
+})
+
+const system = await startSystem({ OPENAI_ALLOWED_ORIGINS: new URL(slowUrl).origin })
 const { ledger } = system.simulator
 
 /** Nano-dollars per token by OpenAI's page ($1 per million is 1,000), or per second or character where these are billed. */
@@ -379,6 +424,18 @@ test('a client that did not ask sees a chat stream as it is without asking, in p
   }
 })
 
+test('a chat stream that comes with its length is as long as what is left of it', async () => {
+  const organization = await system.organization()
+  const { syntheticKey: token } = await organization.createKey({ baseUrl: slowUrl })
+  const body = JSON.stringify({ ...SAID, stream: true })
+  const answer = await organization.fetch('/v1/chat/completions', { method: 'POST', body, token, userId: null })
+
+  const text =
+    'data: {"id":"chatcmpl-1","model":"gpt-4o-mini","choices":[{"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
+  assert.equal(await answer.text(), text)
+  assert.equal((await onlyRow(organization)).usage_source, 'reported')
+})
+
 test('the options of a stream that a client sends go on beside ours, byte for byte', async () => {
   const organization = await system.organization()
   const body =
@@ -437,6 +494,63 @@ test('a batch is metered once, when it has ended, however often it is asked for:
   assert.deepEqual(
     await system.query('select * from background_attempts where organization_id = $1', [organization.id]),
     [],
+  )
+})
+
+test('a batch of long and short requests is priced by each of them, and again to the same', async () => {
+  const organization = await system.organization()
+  const openai = organization.client()
+  const model = (input: number) => `sim:input=${input},tokens=10,model=gpt-6-sol`
+  const lines = [300_000, 200_000, 200_000].map((input, index) => ({
+    custom_id: `line-${index}`,
+    method: 'POST',
+    url: '/v1/responses',
+    body: { model: model(input), input: 'hello' },
+  }))
+  const file = await toFile(Buffer.from(lines.map((line) => JSON.stringify(line)).join('\n')), 'batch.jsonl')
+  const { id } = await openai.files.create({ purpose: 'batch', file })
+
+  await openai.batches.create({ input_file_id: id, endpoint: '/v1/responses', completion_window: '24h' })
+
+  const [row] = await askUntil(
+    () => rowsOf(organization),
+    (rows) => rows.length > 0,
+  )
+  // Nano-dollars: (300,000 * 4,000 + 10 * 15,000 + 400,000 * 2,000 + 20 * 10,000) / 2
+  assert.deepEqual([row?.input_tokens, row?.output_tokens, row?.cost_nano_usd], ['700000', '30', '1000175000'])
+  const day = { from: new Date(Date.now() - 86_400_000), to: new Date(Date.now() + 86_400_000), isDryRun: false }
+  assert.equal((await repriceLedger(system.server.context, day)).changed, 0)
+})
+
+test('a batch whose client goes before it has its id is not lost', async () => {
+  const organization = await system.organization()
+  const { syntheticKey } = await organization.createKey({ baseUrl: slowUrl })
+  const openai = organization.client({ apiKey: syntheticKey })
+  const file = await toFile(Buffer.from(JSON.stringify(SLOW_LINE)), 'batch.jsonl')
+  const { id } = await openai.files.create({ purpose: 'batch', file })
+  const leaving = new AbortController()
+  const asked = openai.batches.create(
+    { input_file_id: id, endpoint: '/v1/embeddings', completion_window: '24h' },
+    { signal: leaving.signal },
+  )
+  const held = await askUntil(
+    async () => slowAnswers[0],
+    (answer) => answer !== undefined,
+  )
+
+  leaving.abort()
+  await assert.rejects(asked)
+  // What comes behind the hanging up has been seen behind it.
+  await openai.files.retrieve(id)
+  held?.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(SLOW_BATCH))
+
+  const rows = await askUntil(
+    () => rowsOf(organization),
+    (found) => found.length > 0,
+  )
+  assert.deepEqual(
+    rows.map((row) => [row.status, row.response_id, row.input_tokens, row.cost_nano_usd]),
+    [['completed', SLOW_BATCH.id, '100', '1000']],
   )
 })
 

@@ -32,9 +32,9 @@ export function openAdmission(deps: { ownership: Ownership; keyRing: KeyRing; pr
       const objects = await ownership.require(owner, named)
       const pinnedKeyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
       const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, pinnedKeyId)
-      // What comes out of an object is its maker's, whoever in the organization asked for it.
-      const parent = ids.length > 0 ? objects[0] : undefined
-      return { ...asked, key, makerId: parent ? parent.userId : identity.userId, body: undefined }
+      const subject = ids.length > 0 ? objects[0] : undefined
+      const previous = objects[named.findIndex(({ param }) => param === 'previous_response_id')]
+      return { ...asked, key, subject, previous, persona: undefined, body: undefined }
     },
 
     async admitLater({ owner, key }: AdmittedCall, named: readonly Reference[]): Promise<void> {

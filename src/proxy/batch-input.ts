@@ -5,6 +5,7 @@ import { readBatchLines } from './batch-lines.ts'
 import type { AdmittedCall } from './calls.ts'
 import { BATCHED, type Endpoint } from './endpoints.ts'
 import type { Payload } from './payload.ts'
+import { PERSONA_FIELDS } from './persona-fields.ts'
 import { type Upstream, upstreamFault } from './upstream.ts'
 
 /**
@@ -49,6 +50,12 @@ async function checkLine(admission: Admission, call: AdmittedCall, endpoint: End
       'invalid_request',
       `"${identifier}" cannot be kept apart from other tenants' there: leave it out.`,
     )
+  }
+  if (endpoint.persona !== undefined && policies.personas === 'enforce') {
+    throw new AppError('invalid_request', "Your organization's personas cannot be applied to calls of a batch.")
+  }
+  if (PERSONA_FIELDS.some((name) => line.fields.has(name))) {
+    throw new AppError('invalid_request', 'Calls of a batch are made without a persona: leave it out.')
   }
   await admission.admitLater(call, [...line.references, ...fineTuned])
 }

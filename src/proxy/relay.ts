@@ -12,11 +12,12 @@ import { linger } from '../http/refuse.ts'
 import { newSessionId } from '../ids.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
+import type { PersonaDirectory } from '../personas/directory.ts'
 import { openAdmission } from './admission.ts'
 import { checkBatchInput } from './batch-input.ts'
 import { editBody } from './body-edits.ts'
 import { refuseBodyByHeaders, refuseFormByHeaders } from './body-headers.ts'
-import { type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
+import { type AdmittedCall, type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
 import { listModels } from './catalogue.ts'
 import type { Endpoint, PathId } from './endpoints.ts'
 import { type Form, openForm } from './form.ts'
@@ -29,6 +30,7 @@ import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
 import { listOwn } from './own-list.ts'
 import { type Payload, readPayload } from './payload.ts'
+import { applyPersona, type UsedPersona } from './personas.ts'
 import type { Reference } from './references.ts'
 import { namedByTarget, readQuery } from './target.ts'
 
@@ -58,10 +60,11 @@ export interface RelayDeps extends CallsDeps {
   vault: Pick<Vault, 'deriveKey'>
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, upstream, prices, policies: readPolicies } = deps
+  const { config, authenticator, upstream, prices, personas, policies: readPolicies } = deps
   const identifiers = openIdentifiers(deps.vault.deriveKey('identifiers'))
   const calls = openCalls(deps, identifiers)
   const admission = openAdmission(deps)
@@ -89,14 +92,25 @@ export function createRelay(deps: RelayDeps): Relay {
     const policies = await readPolicies(identity.organizationId)
     const { organizationId, userId } = identity
     const owner = { organizationId, userId, sharing: policies.shareObjects }
-    const asked: AskedCall = { ...target, request, response, endpoint, sessionId, identity, owner, policies }
+    const asked: AskedCall = {
+      ...target,
+      personaHeader: headers.personaId,
+      request,
+      response,
+      endpoint,
+      sessionId,
+      identity,
+      owner,
+      policies,
+    }
 
     if (endpoint.lists) return answer(response, await listOwn(deps, { ...endpoint.lists, ...ownList(asked) }))
     if (endpoint.isolation === 'catalogue') return relayCatalogue(asked)
     const named = namedByTarget(asked.ids, readQuery(asked.query))
     if (endpoint.body === 'none') {
       const admitted = await admission.admit(asked, named)
-      if (!response.destroyed) calls.makePlain(admitted)
+      const persona = await personaOf(admitted)
+      if (!response.destroyed) calls.makePlain({ ...admitted, persona })
       return
     }
     const boundary = boundaryOf(request.headers['content-type'])
@@ -112,28 +126,52 @@ export function createRelay(deps: RelayDeps): Relay {
     const payload = await readPayload(request, config.requestBodyBytesMax)
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
     const fineTuned = admission.requireUsable(endpoint, policies, payload)
-    const edits = identifiers.edits(identity, policies, payload.identifiers, TAKES_SAFETY_IDENTIFIER.has(endpoint.name))
+    const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
+    const { edits, persona } = await personaFor(admitted, payload)
+    const mayAdd = TAKES_SAFETY_IDENTIFIER.has(endpoint.name)
+    for (const edit of identifiers.edits(identity, policies, payload.identifiers, mayAdd)) edits.set(...edit)
     const hidden = usageToHide(endpoint, payload)
     if (hidden !== undefined) edits.set('stream_options', hidden)
     const bytes = editBody(payload.bytes, payload.fields, edits)
     const body: Outgoing = { contentType: 'application/json', bytes: bytes.length, content: bytes }
-    const admitted = { ...(await admission.admit(asked, [...named, ...payload.references, ...fineTuned])), body }
-    if (endpoint.name === 'batches.create')
+    if (endpoint.name === 'batches.create') {
       await checkBatchInput({ upstream, admission }, admitted, payload.inputFileId, batchLimits)
+    }
     if (response.destroyed) return
     if (endpoint.meter === 'none') {
-      calls.makePlain(admitted)
+      calls.makePlain({ ...admitted, body })
       return
     }
     const { model, isStream, isBackground, isStored } = payload
     calls.makeMetered({
       ...admitted,
+      body,
+      persona,
       asks: { model, isStream, isBackground: isBackground && endpoint.meter === 'responses', isStored },
-      ...measured(endpoint, payload, prices),
+      ...measured(endpoint, payload, bytes, prices),
       captured: capturing(policies, payload.bytes),
       filter: hidden === undefined ? undefined : hideUsage,
       isRepeatable: true,
     })
+  }
+
+  /** The persona that a call gets, and what changes in its body with it. */
+  async function personaFor(call: AdmittedCall, body: Payload) {
+    const { endpoint, identity, personaHeader, sessionId, key, previous, policies } = call
+    if (!endpoint.persona) return { edits: new Map<string, string | Buffer | null>(), persona: undefined }
+    const continues = previous?.persona
+    const apiKeyId = key.apiKeyId
+    const form = endpoint.persona
+    return applyPersona(personas, { form, body, personaHeader, identity, apiKeyId, sessionId, continues, policies })
+  }
+
+  /** The persona that an object was made with: its text is not for whoever reads the object. */
+  async function personaOf({ endpoint, identity, subject }: AdmittedCall): Promise<UsedPersona | undefined> {
+    const persona = subject?.persona
+    if (!persona) return undefined
+    if (endpoint.name === 'chat.completions.messages') throw heldByPersona()
+    const content = await personas.content(identity.organizationId, persona.id, persona.version)
+    return { ...persona, hidden: [content] }
   }
 
   /** Passed on as it arrives: what its beginning names is checked before the call, what comes later before it is passed on. */
@@ -255,6 +293,14 @@ function requireClientSecrets({ clientSecrets }: Policies): void {
   throw new AppError(
     'forbidden',
     'Your organization does not allow client secrets: with one an application talks to OpenAI past this proxy, and unaccounted for.',
+  )
+}
+
+/** The first message of a chat completion that was made with a persona is the persona's text. */
+function heldByPersona(): AppError {
+  return new AppError(
+    'forbidden',
+    "The messages of this chat completion begin with a persona's text, which is not shown: keep your own messages yourself.",
   )
 }
 
