@@ -240,10 +240,10 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   async function relayCatalogue(asked: AskedCall): Promise<void> {
-    const { response, ids, policies, owner } = asked
+    const { response, ids, query, policies, owner } = asked
     const id = ids[0]?.id
     const fineTuned = id === undefined ? [] : requireModels(policies, [id])
-    const admitted = await admission.admit(asked, fineTuned)
+    const admitted = await admission.admit(asked, [...namedByTarget(ids, readQuery(query)), ...fineTuned])
     if (id === undefined) answer(response, await listModels(deps, { key: admitted.key, owner, policies }))
     else if (!response.destroyed) calls.makePlain(admitted)
   }

@@ -15,7 +15,8 @@ export interface Report {
   holes: string[]
 }
 
-const AT_ONCE = 128
+/** More would wait for the database longer than the server lets them. */
+const AT_ONCE = 32
 
 export async function withObjects(system: System, parties: Party[]): Promise<Owner[]> {
   return Promise.all(
