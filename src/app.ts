@@ -1,5 +1,6 @@
 import type { Hono } from 'hono'
 import { HTTPException } from 'hono/http-exception'
+import { analyticsRoutes } from './analytics/routes.ts'
 import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
 import { contentRoutes } from './content/routes.ts'
@@ -7,7 +8,7 @@ import type { Context } from './context.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
-import { ratingRoutes } from './ratings/routes.ts'
+import { ratingHistoryRoutes, ratingRoutes } from './ratings/routes.ts'
 import { userRoutes } from './users/routes.ts'
 import { VERSION } from './version.ts'
 
@@ -37,6 +38,8 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
     routes.route('/', userRoutes(context))
     routes.route('/', apiKeyRoutes(context))
     routes.route('/', contentRoutes(context))
+    routes.route('/', ratingHistoryRoutes(context))
+    routes.route('/', analyticsRoutes(context))
     const document = () =>
       routes.getOpenAPI31Document({
         openapi: '3.1.0',

@@ -255,6 +255,20 @@ end
 $$;
 alter table usage_daily alter column last_request_at set not null;
 
+-- The first moment at which a zone's clocks show a local time: when they are set back some times come twice. A time that is skipped is
+-- the moment after it.
+create function first_moment_of(local_time timestamp, zone text) returns timestamptz
+language sql stable parallel safe
+as $$
+  select min(moment) from (
+    values (local_time at time zone zone),
+      ((local_time at time zone zone) - interval '30 minutes'),
+      ((local_time at time zone zone) - interval '1 hour'),
+      ((local_time at time zone zone) - interval '2 hours')
+  ) as moments (moment)
+  where moment at time zone zone = local_time or moment = local_time at time zone zone
+$$;
+
 alter table usage_quarter_hourly enable row level security;
 alter table usage_quarter_hourly force row level security;
 create policy own_organization on usage_quarter_hourly
