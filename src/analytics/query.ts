@@ -34,7 +34,7 @@ export const pageQuery = {
   offset: z.coerce.number().int().min(0).max(100_000).default(0).openapi({ description: 'How many to skip.' }),
 }
 
-export const cursorQuery = {
+const cursorQuery = {
   cursor: z.string().max(2000).optional().openapi({ description: '`next_cursor` of the page before.' }),
 }
 

@@ -106,7 +106,7 @@ export async function reportPersona({ db }: Deps, caller: Caller, personaId: str
 const DAYS_MAX = 5000
 const TOP_USERS = 10
 
-/** The organization a persona belongs to, for operators who only have the persona's id. */
+/** The organization a persona belongs to, deleted or not, for operators who only have the persona's id. */
 export async function getOrganizationOfPersona({ db }: Deps, personaId: string): Promise<string> {
   if (!isUuid(personaId)) throw invalidPersonaId(personaId)
   const found = await db.forOperator((tx) => findPersonaInAny(tx, personaId))

@@ -237,16 +237,17 @@ function sessionsMatching(organizationId: string, { period, userIds, activeSince
 
 /** Whether a persona is there, in this organization, deleted or not. */
 export async function findPersona(tx: Tx, organizationId: string, personaId: string) {
-  const { rows } = await sql<{ id: string; name: string }>`
-    select id, name from personas where organization_id = ${organizationId} and id = ${personaId}`.execute(tx)
-  return rows[0]
+  return tx
+    .selectFrom('personas')
+    .select(['id', 'name'])
+    .where('organization_id', '=', organizationId)
+    .where('id', '=', personaId)
+    .executeTakeFirst()
 }
 
-/** For operators who only have the persona's id. */
+/** Operators only: the organization of a persona, deleted or not. */
 export async function findPersonaInAny(tx: Tx, personaId: string) {
-  const { rows } = await sql<{ organization_id: string }>`
-    select organization_id from personas where id = ${personaId}`.execute(tx)
-  return rows[0]
+  return tx.selectFrom('personas').select('organization_id').where('id', '=', personaId).executeTakeFirst()
 }
 
 /** Sums of one persona by one column, the busiest first. */

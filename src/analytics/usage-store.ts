@@ -72,7 +72,7 @@ export function usageIn(
 }
 
 /** Text, so that it goes into a cursor and back: the local start of days and months, the moment at which an hour begins. */
-export function bucketOf(at: RawBuilder<unknown>, interval: Interval, timeZone: string): RawBuilder<string> {
+function bucketOf(at: RawBuilder<unknown>, interval: Interval, timeZone: string): RawBuilder<string> {
   if (interval === 'total') return sql`''::text`
   if (interval === 'hour') return sql`date_trunc('hour', ${at}, ${timeZone}::text)`
   return sql`date_trunc(${interval}::text, ${at} at time zone ${timeZone}::text)`

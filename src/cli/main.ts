@@ -7,10 +7,14 @@ import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+
 import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
+import { addPersonaDefaultCommands } from './commands/persona-defaults.ts'
+import { addPersonaVersionCommands } from './commands/persona-versions.ts'
+import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRatingsCommand } from './commands/ratings.ts'
@@ -39,7 +43,9 @@ try {
 
 function createProgram(): Command {
   const program = new Command('openai-proxy')
-    .description('Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys and tokens.')
+    .description(
+      'Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys, personas and tokens.',
+    )
     .version(VERSION, '-V, --version', 'print the version')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
@@ -57,12 +63,16 @@ function createProgram(): Command {
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
+  program.commandsGroup('Personas:')
+  addPersonaCommands(program)
+  addPersonaVersionCommands(program)
+  addPersonaDefaultCommands(program)
+  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
   program.commandsGroup('Analytics:')
   addUsageCommand(program)
   addRatingsCommand(program)
-  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
   addLedgerCommands(program)
