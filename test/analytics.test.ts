@@ -155,7 +155,7 @@ test('sums move with rows that are added and changed, and verify sees when someb
   for (const [table, change] of [
     ['usage_daily', 'output_tokens = output_tokens + 1'],
     ['usage_daily', "last_request_at = last_request_at - interval '1 second'"],
-    ['usage_quarter_hourly', 'cost_nano_usd = cost_nano_usd - 1'],
+    ['usage_slices', 'cost_nano_usd = cost_nano_usd - 1'],
     ['sessions', 'request_count = request_count + 1'],
   ]) {
     const key = table === 'sessions' ? 'owner_id, session_id' : 'last_request_at, model'
@@ -171,7 +171,7 @@ test('sums move with rows that are added and changed, and verify sees when someb
   await system.query("delete from sessions where organization_id = $1 and session_id = 's1'", [organization.id])
   assert.ok((await verify()).wrongSums.length > 0)
   await system.query('delete from attempts where organization_id = $1', [organization.id])
-  for (const table of ['usage_daily', 'usage_quarter_hourly', 'sessions']) {
+  for (const table of ['usage_daily', 'usage_slices', 'sessions']) {
     await system.query(`delete from ${table} where organization_id = $1`, [organization.id])
   }
 })
@@ -680,19 +680,19 @@ test('an error is an error: a report that takes too long is a 503 and the next o
   const organization = await system.organization()
   await record(system, organization.id, [{}])
   await system.query('begin')
-  await system.query('lock table usage_quarter_hourly in access exclusive mode')
+  await system.query('lock table usage_slices in access exclusive mode')
   const late = await organization.fetch('/v1/analytics/models')
   assert.equal(late.status, 503, await late.text())
   await system.query('rollback')
   assert.equal((await get(organization, 'models')).total_requests, 1)
 
-  await system.query('alter table usage_quarter_hourly rename to elsewhere')
+  await system.query('alter table usage_slices rename to elsewhere')
   const broken = await organization.fetch('/v1/analytics/models')
   const text = await broken.text()
-  await system.query('alter table elsewhere rename to usage_quarter_hourly')
+  await system.query('alter table elsewhere rename to usage_slices')
 
   assert.equal(broken.status, 500)
-  assert.doesNotMatch(text, /usage_quarter_hourly|select|relation/)
+  assert.doesNotMatch(text, /usage_slices|select|relation/)
   assert.equal((await get(organization, 'models')).total_requests, 1)
 })
 

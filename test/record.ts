@@ -6,7 +6,7 @@ export interface Recorded {
   at?: string | Date
   user?: string | null
   key?: string
-  persona?: string
+  persona?: string | undefined
   version?: number
   session?: string
   model?: string | null

@@ -82,7 +82,7 @@ interface PageAsked {
 async function readPage(tx: Tx, organizationId: string, asked: PageAsked): Promise<SeriesRow[]> {
   const { interval, columns, filter } = asked
   const whole = new Set<Column>([...columns, ...(filter.userIds ? (['user_id'] as const) : [])])
-  const isFromSums = sourcesOf(asked.period, whole, interval).some(({ table }) => table === 'usage_quarter_hourly')
+  const isFromSums = sourcesOf(asked.period, whole, interval).some(({ table }) => table === 'usage_slices')
   let spanMs = isFromSums ? SPANS_MS[interval].ofSums : SPANS_MS[interval].ofRows
   let { after } = asked
   // The first bucket may have begun before the period.

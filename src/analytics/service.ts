@@ -4,6 +4,7 @@ import { AppError } from '../errors.ts'
 import { isUuid } from '../ids.ts'
 import { type Period, type PeriodAsked, placePeriod } from './period.ts'
 import {
+  findModelsOf,
   findNames,
   findPersona,
   findPersonaInAny,
@@ -49,8 +50,15 @@ const MODELS_MAX = 1000
 export async function reportUsers({ db }: Deps, caller: Caller, asked: Asked & Page) {
   return report(db, caller, asked, async (tx, { organizationId, period, filter }) => {
     const page = (at: Page) => sumByUser(tx, organizationId, period, filter, at)
-    const users: UserUsageRow[] = await page(asked)
-    return { period, users, totals: totalsOf(users.length > 0 ? users : await firstOf(page, asked)) }
+    const rows: UserUsageRow[] = await page(asked)
+    const models = await findModelsOf(
+      tx,
+      organizationId,
+      period,
+      rows.map((row) => row.user_id),
+    )
+    const users = rows.map((row) => ({ ...row, models: models.get(row.user_id) ?? [] }))
+    return { period, users, totals: totalsOf(rows.length > 0 ? rows : await firstOf(page, asked)) }
   })
 }
 

@@ -5,40 +5,43 @@ export type Column = 'user_id' | 'api_key_id' | 'persona_id' | 'persona_version'
 
 export type Interval = 'hour' | 'day' | 'month' | 'total'
 
-/** Where to sum a part of a period from: whole days or quarters of an hour from the tables of sums, what is left from the rows. */
+/** Where to sum a part of a period from: the tables of sums where they fit, what is left from the rows. */
 export type Source =
   | { table: 'attempts'; from: Date; to: Date }
   | { table: 'usage_daily'; from: Date; to: Date }
-  | { table: 'usage_quarter_hourly'; slice: Slice; from: Date; to: Date }
+  | { table: 'usage_slices'; slice: string; from: Date; to: Date }
 
-export type Slice = 'all' | 'key' | 'persona' | 'model'
+/** The slices of `usage_slices`: those by quarter of an hour fit the hours and days of every zone, those by day only days of UTC. */
+const SLICES: { slice: string; by: 'quarter' | 'day'; columns: readonly Column[] }[] = [
+  { slice: 'all', by: 'quarter', columns: [] },
+  { slice: 'key', by: 'quarter', columns: ['api_key_id'] },
+  { slice: 'persona', by: 'quarter', columns: ['persona_id', 'persona_version'] },
+  { slice: 'model', by: 'quarter', columns: ['model'] },
+  { slice: 'user', by: 'day', columns: ['user_id'] },
+  { slice: 'user_model', by: 'day', columns: ['user_id', 'model'] },
+  { slice: 'persona_model', by: 'day', columns: ['persona_id', 'model'] },
+  { slice: 'persona_user', by: 'day', columns: ['persona_id', 'user_id'] },
+]
 
-/**
- * Divides a period into the fewest rows that give exact sums: a slice by quarters of an hour where one has all the columns (the hours and
- * days of every zone begin at one), else the daily sums where days are UTC's, else the rows themselves.
- */
+/** Divides a period into the fewest rows that give exact sums: a slice that has all the columns, else the daily sums, else the rows. */
 export function sourcesOf(period: Period, columns: ReadonlySet<Column>, interval: Interval): Source[] {
-  const slice = sliceOf(columns)
-  if (slice) {
-    return divide(period, QUARTER_MS, ({ from, to }) => ({ table: 'usage_quarter_hourly', slice, from, to }))
+  const areDaysWhole = interval === 'total' || (interval !== 'hour' && isUtc(period.timeZone))
+  const fit = SLICES.find(
+    (slice) =>
+      (slice.by === 'quarter' || areDaysWhole) && [...columns].every((column) => slice.columns.includes(column)),
+  )
+  if (fit) {
+    const stepMs = fit.by === 'quarter' ? QUARTER_MS : DAY_MS
+    return divide(period, stepMs, (range) => ({ table: 'usage_slices', slice: fit.slice, ...range }))
   }
-  const isDaily = interval === 'total' || (interval !== 'hour' && isUtc(period.timeZone))
-  if (isDaily && !columns.has('session_id')) {
-    return divide(period, DAY_MS, ({ from, to }) => ({ table: 'usage_daily', from, to }))
+  if (areDaysWhole && !columns.has('session_id')) {
+    return divide(period, DAY_MS, (range) => ({ table: 'usage_daily', ...range }))
   }
   return [{ table: 'attempts', from: period.start, to: period.end }]
 }
 
 const QUARTER_MS = 15 * 60_000
 const DAY_MS = 86_400_000
-
-function sliceOf(columns: ReadonlySet<Column>): Slice | undefined {
-  const isWithin = (...slice: Column[]) => [...columns].every((column) => slice.includes(column))
-  if (isWithin()) return 'all'
-  if (isWithin('api_key_id')) return 'key'
-  if (isWithin('persona_id', 'persona_version')) return 'persona'
-  return isWithin('model') ? 'model' : undefined
-}
 
 /** The whole steps within a period from sums, and what is before and after them from rows. */
 function divide({ start, end }: Period, stepMs: number, whole: (range: { from: Date; to: Date }) => Source): Source[] {

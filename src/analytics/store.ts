@@ -55,7 +55,7 @@ export async function sumByModel(tx: Tx, organizationId: string, period: Period,
 }
 
 export type UserUsageRow = Counters &
-  Totals & { user_id: string; external_id: string | null; last_request_at: Date | null; models: string[] }
+  Totals & { user_id: string; external_id: string | null; last_request_at: Date | null }
 
 /** Users with what they used, the busiest first: everybody there is, and whoever is deleted but used something. */
 export async function sumByUser(
@@ -67,10 +67,12 @@ export async function sumByUser(
 ): Promise<UserUsageRow[]> {
   const isAsked = filter.userIds ? sql`and users.id = any(${[...filter.userIds]}::uuid[])` : sql``
   const { rows } = await sql<UserUsageRow>`
-    with used as (${perModel('user_id', organizationId, period, filter)}),
-    listed as (
-      select coalesce(users.id, used.user_id) as user_id, users.external_id, ${FILLED}, used.last_request_at,
-        coalesce(used.models, '{}') as models
+    with used as (
+      select user_id, ${SUMS}, max(last_request_at) as last_request_at
+      from ${usageIn(organizationId, period, ['user_id'], filter)} as usage
+      group by user_id ${USED}
+    ), listed as (
+      select coalesce(users.id, used.user_id) as user_id, users.external_id, ${FILLED}, used.last_request_at
       from (
         select * from users where users.organization_id = ${organizationId} ${isAsked}
       ) as users
@@ -80,6 +82,19 @@ export async function sumByUser(
     select listed.*, ${totalsOf('listed')} from listed
     order by request_count desc, external_id, user_id limit ${page.limit} offset ${page.offset}`.execute(tx)
   return rows
+}
+
+/** The models that some users used, the most used first. */
+export async function findModelsOf(tx: Tx, organizationId: string, period: Period, userIds: readonly string[]) {
+  const { rows } = await sql<{ user_id: string; models: string[] }>`
+    select user_id, array_agg(model order by request_count desc, model) filter (where model <> '') as models
+    from (
+      select user_id, model, sum(request_count) as request_count
+      from ${usageIn(organizationId, period, ['user_id', 'model'], { userIds })} as usage
+      group by user_id, model ${USED}
+    ) as by_model
+    group by user_id`.execute(tx)
+  return new Map(rows.map((row) => [row.user_id, row.models ?? []]))
 }
 
 export type PersonaUsageRow = Counters &
@@ -104,10 +119,19 @@ export async function sumByPersona(
   // Of one user's personas only those that they used.
   const onlyUsed = filter.userIds ? sql`and used.persona_id is not null` : sql``
   const onlyActive = which.includeInactive ? sql`` : sql`and personas.is_active and personas.deleted_at is null`
+  const ofPersona = { ...filter, personaId: which.personaId }
   const onlyOne = which.personaId === undefined ? sql`` : sql`and personas.id = ${which.personaId}`
   const { rows } = await sql<PersonaUsageRow>`
-    with used as (${perModel('persona_id', organizationId, period, { ...filter, personaId: which.personaId })}),
-    listed as (
+    with used as (
+      select persona_id, ${SUMS}, max(last_request_at) as last_request_at,
+        array_agg(model order by request_count desc, model) filter (where model <> '') as models
+      from (
+        select persona_id, model, ${SUMS}, max(last_request_at) as last_request_at
+        from ${usageIn(organizationId, period, ['persona_id', 'model'], ofPersona)} as usage
+        group by persona_id, model ${USED}
+      ) as by_model
+      group by persona_id
+    ), listed as (
       select personas.id as persona_id, personas.name, personas.description, users.external_id as restricted_to,
         personas.is_active and personas.deleted_at is null as is_active, ${FILLED}, used.last_request_at,
         coalesce(used.models, '{}') as models
@@ -119,20 +143,6 @@ export async function sumByPersona(
     select listed.*, ${totalsOf('listed')} from listed
     order by request_count desc, name, persona_id limit ${which.limit} offset ${which.offset}`.execute(tx)
   return rows
-}
-
-/** Sums by one column with the models behind them, the most used first. */
-function perModel(column: 'user_id' | 'persona_id', organizationId: string, period: Period, filter: UsageFilter) {
-  const name = sql.ref(column)
-  return sql`
-    select ${name}, ${SUMS}, max(last_request_at) as last_request_at,
-      array_agg(model order by request_count desc, model) filter (where model <> '') as models
-    from (
-      select ${name}, model, ${SUMS}, max(last_request_at) as last_request_at
-      from ${usageIn(organizationId, period, [column, 'model'], filter)} as usage
-      group by ${name}, model ${USED}
-    ) as by_model
-    group by ${name}`
 }
 
 /** Nothing used is zero of everything. */

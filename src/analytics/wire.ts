@@ -21,7 +21,7 @@ export function toWireTotals(totals: Totals) {
   }
 }
 
-export function toWireUser(row: UserUsageRow) {
+export function toWireUser(row: UserUsageRow & { models: string[] }) {
   return {
     user_id: row.external_id,
     internal_user_id: orNull(row.user_id),

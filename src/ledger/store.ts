@@ -123,16 +123,23 @@ export async function findWrongSums(tx: Tx, organizationId: string, day: string)
         jsonb_build_object(${COUNTER_SUMS}, 'last_request_at', max(opened_at)) as counters
       from usage group by 1, 2
       union all
-      select 'usage_quarter_hourly',
-        concat_ws(' ', slice, date_bin('15 minutes', opened_at, 'epoch'), key_of, persona_of, version_of, model_of),
+      select 'usage_slices', concat_ws(' ', slice, since, user_of, key_of, persona_of, version_of, model_of),
         jsonb_build_object(${COUNTER_SUMS}, 'last_request_at', max(opened_at))
-      from usage cross join lateral (
+      from usage
+      cross join lateral (
+        select date_bin('15 minutes', opened_at, 'epoch') as quarter, date_trunc('day', opened_at, 'UTC') as day
+      ) as times
+      cross join lateral (
         values
-          ('all', ${NOBODY}, ${NOBODY}, 0, ''),
-          ('key', api_key_id, ${NOBODY}, 0, ''),
-          ('persona', ${NOBODY}, persona_id, persona_version, ''),
-          ('model', ${NOBODY}, ${NOBODY}, 0, model)
-      ) as slices (slice, key_of, persona_of, version_of, model_of)
+          ('all', quarter, ${NOBODY}, ${NOBODY}, ${NOBODY}, 0, ''),
+          ('key', quarter, ${NOBODY}, api_key_id, ${NOBODY}, 0, ''),
+          ('persona', quarter, ${NOBODY}, ${NOBODY}, persona_id, persona_version, ''),
+          ('model', quarter, ${NOBODY}, ${NOBODY}, ${NOBODY}, 0, model),
+          ('user', day, user_id, ${NOBODY}, ${NOBODY}, 0, ''),
+          ('user_model', day, user_id, ${NOBODY}, ${NOBODY}, 0, model),
+          ('persona_model', day, ${NOBODY}, ${NOBODY}, persona_id, 0, model),
+          ('persona_user', day, user_id, ${NOBODY}, persona_id, 0, '')
+      ) as slices (slice, since, user_of, key_of, persona_of, version_of, model_of)
       group by 1, 2
       union all
       select 'sessions', concat_ws(' ', usage.owner_id, usage.session_id), jsonb_build_object(${SESSION_COUNTER_SUMS})
@@ -153,10 +160,10 @@ export async function findWrongSums(tx: Tx, organizationId: string, day: string)
         jsonb_build_object(${COUNTER_VALUES}, 'last_request_at', last_request_at) as counters
       from usage_daily where organization_id = ${organizationId} and day = ${day}::date
       union all
-      select 'usage_quarter_hourly', concat_ws(' ', slice, quarter, api_key_id, persona_id, persona_version, model),
+      select 'usage_slices', concat_ws(' ', slice, starts_at, user_id, api_key_id, persona_id, persona_version, model),
         jsonb_build_object(${COUNTER_VALUES}, 'last_request_at', last_request_at)
-      from usage_quarter_hourly
-      where organization_id = ${organizationId} and quarter >= ${from} and quarter < ${to}
+      from usage_slices
+      where organization_id = ${organizationId} and starts_at >= ${from} and starts_at < ${to}
       union all
       select 'sessions', concat_ws(' ', owner_id, session_id), jsonb_build_object(${SESSION_COUNTER_VALUES}) from begun
     )
@@ -203,7 +210,7 @@ export async function listLedgerDays(tx: Tx): Promise<{ organization_id: string;
   const { rows } = await sql<{ organization_id: string; day: string }>`
     select organization_id, day::text from usage_daily
     union
-    select organization_id, (quarter at time zone 'UTC')::date::text from usage_quarter_hourly where slice = 'all'
+    select organization_id, (starts_at at time zone 'UTC')::date::text from usage_slices where slice = 'all'
     union
     select organization_id, (opened_at at time zone 'UTC')::date::text from attempts
     order by 2, 1`.execute(tx)

@@ -11,6 +11,12 @@ where later.attempt_number > 1
   and later.request_id = attempts.request_id
   and later.attempt_number > attempts.attempt_number;
 
+-- All that sums of rows are made of, so that what no other sum is fit for need not visit the rows.
+drop index attempts_opened_at;
+create index attempts_usage on attempts (organization_id, opened_at) include (
+  user_id, api_key_id, persona_id, persona_version, session_id, model_used, model_requested, is_superseded, status, usage_source,
+  input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, duration_ms
+);
 -- Detail pages of a session and of a user.
 create index attempts_session on attempts (organization_id, session_id, opened_at);
 create index attempts_user on attempts (organization_id, user_id, opened_at);
@@ -51,14 +57,19 @@ $$;
 
 -- The last request of each group, so that "last used" needs no rows.
 alter table usage_daily add column last_request_at timestamptz;
+create index usage_daily_user on usage_daily (organization_id, user_id, day);
 drop function sum_attempts(attempts[]);
 
--- Sums by quarter of an hour, which is what every time zone's hours and days are made of. One slice for everything and one for each
--- thing that series are drawn by, so that a slice has few rows however many users there are; keys outside of the slice are zero.
-create table usage_quarter_hourly (
+-- Sums by few columns at a time, so that a report reads few rows however many users, models and personas there are together. Slices
+-- without users are by quarter of an hour, which every time zone's hours and days are made of; those with users, and pairs, by day (UTC).
+-- Columns that are not of the slice are zero.
+create table usage_slices (
   organization_id uuid not null,
-  slice text not null check (slice in ('all', 'key', 'persona', 'model')),
-  quarter timestamptz not null,
+  slice text not null check (
+    slice in ('all', 'key', 'persona', 'model', 'user', 'user_model', 'persona_model', 'persona_user')
+  ),
+  starts_at timestamptz not null,
+  user_id uuid not null,
   api_key_id uuid not null,
   persona_id uuid not null,
   persona_version integer not null,
@@ -76,8 +87,10 @@ create table usage_quarter_hourly (
   cost_nano_usd bigint not null,
   duration_ms bigint not null,
   last_request_at timestamptz not null,
-  primary key (organization_id, slice, quarter, api_key_id, persona_id, persona_version, model)
+  primary key (organization_id, slice, starts_at, persona_id, user_id, api_key_id, persona_version, model)
 );
+create index usage_slices_user on usage_slices (organization_id, slice, user_id, starts_at)
+  where slice in ('user', 'user_model', 'persona_user');
 
 -- What a session used, over all of its life. Like the rows it is summed from, it refers to nothing.
 alter table sessions drop constraint sessions_organization_id_fkey;
@@ -125,20 +138,25 @@ as $moves$ select array[
       duration_ms = sums.duration_ms + excluded.duration_ms,
       last_request_at = greatest(sums.last_request_at, excluded.last_request_at)$move$, moved),
   format($move$
-    insert into usage_quarter_hourly as sums (
-      organization_id, slice, quarter, api_key_id, persona_id, persona_version, model,
+    insert into usage_slices as sums (
+      organization_id, slice, starts_at, user_id, api_key_id, persona_id, persona_version, model,
       request_count, success_count, failure_count, estimated_count, unpriced_count, input_tokens, cached_tokens,
       cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, duration_ms, last_request_at
     )
     select
       organization_id,
       case
-        when grouping(api_key_id) = 0 then 'key'
+        when grouping(user_id) = 0 and grouping(model) = 0 then 'user_model'
+        when grouping(user_id) = 0 and grouping(persona_id) = 0 then 'persona_user'
+        when grouping(user_id) = 0 then 'user'
+        when grouping(persona_id) = 0 and grouping(model) = 0 then 'persona_model'
         when grouping(persona_id) = 0 then 'persona'
         when grouping(model) = 0 then 'model'
+        when grouping(api_key_id) = 0 then 'key'
         else 'all'
       end as slice,
-      quarter,
+      coalesce(quarter, day),
+      coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
       coalesce(api_key_id, '00000000-0000-0000-0000-000000000000'),
       coalesce(persona_id, '00000000-0000-0000-0000-000000000000'),
       coalesce(persona_version, 0),
@@ -146,15 +164,22 @@ as $moves$ select array[
       sum(sign * request_count), sum(sign * success_count), sum(sign * failure_count), sum(sign * estimated_count),
       sum(sign * unpriced_count), sum(sign * input_tokens), sum(sign * cached_tokens), sum(sign * cache_write_tokens),
       sum(sign * output_tokens), sum(sign * reasoning_tokens), sum(sign * cost_nano_usd), sum(sign * duration_ms), max(opened_at)
-    from (select *, date_bin('15 minutes', opened_at, 'epoch') as quarter from (%s) as moved) as moved
+    from (
+      select *, date_bin('15 minutes', opened_at, 'epoch') as quarter, date_trunc('day', opened_at, 'UTC') as day
+      from (%s) as moved
+    ) as moved
     group by grouping sets (
       (organization_id, quarter),
       (organization_id, quarter, api_key_id),
       (organization_id, quarter, persona_id, persona_version),
-      (organization_id, quarter, model)
+      (organization_id, quarter, model),
+      (organization_id, day, user_id),
+      (organization_id, day, user_id, model),
+      (organization_id, day, persona_id, model),
+      (organization_id, day, persona_id, user_id)
     )
-    order by 1, 2, 3, 4, 5, 6, 7
-    on conflict (organization_id, slice, quarter, api_key_id, persona_id, persona_version, model) do update set
+    order by 1, 2, 3, 4, 5, 6, 7, 8
+    on conflict (organization_id, slice, starts_at, persona_id, user_id, api_key_id, persona_version, model) do update set
       request_count = sums.request_count + excluded.request_count,
       success_count = sums.success_count + excluded.success_count,
       failure_count = sums.failure_count + excluded.failure_count,
@@ -269,9 +294,9 @@ as $$
   where moment at time zone zone = local_time or moment = local_time at time zone zone
 $$;
 
-alter table usage_quarter_hourly enable row level security;
-alter table usage_quarter_hourly force row level security;
-create policy own_organization on usage_quarter_hourly
+alter table usage_slices enable row level security;
+alter table usage_slices force row level security;
+create policy own_organization on usage_slices
   using (organization_id = (select current_organization_id()) or (select is_operator()))
   with check (organization_id = (select current_organization_id()) or (select is_operator()));
 
