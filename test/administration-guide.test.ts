@@ -130,6 +130,7 @@ function shapeOf(output: string): string[] {
     const label = /^ *([A-Za-z][\w ().-]*:)( |$)/.exec(line)?.[1]
     if (label !== undefined) return label
     if (/^ *[-=]+$/.test(line)) return 'a rule'
+    if (line.startsWith('- ')) return 'an item'
     if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(line)) return 'a token'
     if (!/\S {2,}\S/.test(line)) return line
     const shape = hasHeader ? 'a row' : line.replaceAll(/ {2,}/g, ' | ')
@@ -206,6 +207,7 @@ const PRINTED: [placeholder: string, command: string, pattern: RegExp][] = [
   ['key-id', 'list-keys', /^ID: (\S+)$/m],
   ['token', 'create-jwt', /^Authorization: Bearer (\S+)$/m],
   ['token-id', 'create-jwt', /^Token ID: (\S+)$/m],
+  ['persona-id', 'create-persona', /^ID: (\S+)$/m],
   ['request-id', 'curl -i', /^x-request-id: (\S+)\r$/im],
 ]
 
