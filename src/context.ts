@@ -70,6 +70,7 @@ export async function openContext(
       directory: journals,
       name: newAttemptId(Date.now()),
       syncIntervalMs: config.journalSyncMs,
+      sync: config.journalSync,
       bytesMax: config.journalBytesMax,
       onFault: (error, what) => log.error({ err: error }, what),
     }),

@@ -19,6 +19,7 @@ import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -80,6 +81,7 @@ function createProgram(): Command {
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
+  addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
   program.helpCommand('help [command]', 'explain a command')

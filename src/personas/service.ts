@@ -9,7 +9,6 @@ import { type Metadata, toMetadataText } from './metadata.ts'
 import type { MetadataFilter } from './metadata-filter.ts'
 import type { Share } from './rollout.ts'
 import {
-  findPersonaIdByName,
   findPersonaOrganizationInAny,
   findPersonaRow,
   insertPersona,
@@ -154,14 +153,13 @@ async function applyUpdate(
 ): Promise<Persona> {
   const { organizationId } = caller
   const before = await lockPersona(tx, organizationId, id)
-  if (changes.name !== undefined) {
-    const holder = await findPersonaIdByName(tx, organizationId, changes.name)
-    if (holder !== undefined && holder !== before.id) throw nameTaken(changes.name)
-  }
   if (changes.user_id) await refuseRestrictingDefault(tx, organizationId, id)
   const version = await addVersion(tx, caller, before, update)
   if (version !== undefined && !update.isDraft) changes.current_version = version
-  if (Object.keys(changes).length > 0) await updatePersonaRow(tx, organizationId, id, changes)
+  if (Object.keys(changes).length > 0) {
+    const outcome = await updatePersonaRow(tx, organizationId, id, changes)
+    if (outcome === 'name_taken') throw nameTaken(changes.name ?? before.name)
+  }
   await recordAudit(tx, caller, {
     action: 'persona.update',
     target: id,

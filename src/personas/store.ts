@@ -49,14 +49,29 @@ export async function insertPersona(
   return inserted?.id
 }
 
-export async function updatePersonaRow(tx: Tx, organizationId: string, id: string, changes: PersonaChanges) {
-  await tx
-    .updateTable('personas')
-    .set({ ...changes, updated_at: new Date() })
-    .where('organization_id', '=', organizationId)
-    .where('id', '=', id)
-    .execute()
+/** @returns `name_taken` when another has the name; the transaction is of no more use then. */
+export async function updatePersonaRow(
+  tx: Tx,
+  organizationId: string,
+  id: string,
+  changes: PersonaChanges,
+): Promise<'updated' | 'name_taken'> {
+  try {
+    await tx
+      .updateTable('personas')
+      .set({ ...changes, updated_at: new Date() })
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .execute()
+    return 'updated'
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION) return 'name_taken'
+    throw error
+  }
 }
+
+/** https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const UNIQUE_VIOLATION = '23505'
 
 /** Holds the persona until the transaction ends, so that its versions are numbered one after the other. */
 export async function lockPersonaRow(tx: Tx, organizationId: string, id: string): Promise<PersonaRow | undefined> {
@@ -72,18 +87,6 @@ export async function lockPersonaRow(tx: Tx, organizationId: string, id: string)
 
 export async function findPersonaRow(tx: Tx, organizationId: string, id: string): Promise<PersonaRow | undefined> {
   return personaRows(tx, organizationId).where('personas.id', '=', id).executeTakeFirst()
-}
-
-/** The living persona that has a name. */
-export async function findPersonaIdByName(tx: Tx, organizationId: string, name: string): Promise<string | undefined> {
-  const row = await tx
-    .selectFrom('personas')
-    .select('id')
-    .where('organization_id', '=', organizationId)
-    .where('name', '=', name)
-    .where('deleted_at', 'is', null)
-    .executeTakeFirst()
-  return row?.id
 }
 
 /** Operators only: the organization of a living persona. */

@@ -11,8 +11,8 @@ export interface Endpoint {
   body: 'json' | 'none'
   /** `responses`: each call is an attempt with a usage. `none`: it costs nothing and is not recorded. */
   meter: 'responses' | 'none'
-  /** Where its bodies take instructions, and a persona its place. */
-  instructions?: InstructionsForm
+  /** How a persona's text goes in, where it can. */
+  persona?: InstructionsForm
 }
 
 /** The path the client calls is `/v1` and the path below. */
@@ -23,7 +23,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     path: '/responses',
     body: 'json',
     meter: 'responses',
-    instructions: 'responses',
+    persona: 'responses',
   },
   { name: 'responses.retrieve', method: 'GET', path: '/responses/{response_id}', body: 'none', meter: 'none' },
   { name: 'responses.delete', method: 'DELETE', path: '/responses/{response_id}', body: 'none', meter: 'none' },

@@ -50,6 +50,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
   #redactor: Redactor | undefined
+  #unsentHead: (() => void) | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -125,8 +126,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
     this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
     if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
-    this.#response.writeHead(status, clientHeaders(headers, hidden ? 'edited' : 'as it came'))
+    const kept = clientHeaders(headers, hidden ? 'edited' : 'as it came')
+    this.#unsentHead = () => this.#response.writeHead(status, kept)
+    // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
+    if (!hidden || this.#isStream) this.#sendHead()
     if (this.#isStream) this.#response.flushHeaders()
+  }
+
+  #sendHead(): void {
+    this.#unsentHead?.()
+    this.#unsentHead = undefined
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -141,7 +150,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (passed.length > 0 && !this.#response.write(passed)) {
+    if (passed.length === 0) return
+    this.#sendHead()
+    if (!this.#response.write(passed)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
@@ -164,6 +175,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     const rest = this.#redactor?.finish()
     if (rest) this.#options.capture?.push(rest)
+    this.#sendHead()
     this.#response.end(rest)
     this.#close()
   }

@@ -14,6 +14,7 @@ import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
 import type { PersonaDirectory } from '../personas/directory.ts'
+import { editBody } from './body-edits.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
@@ -108,9 +109,9 @@ export function createRelay(deps: RelayDeps): Relay {
     const policies = await readPolicies(identity.organizationId)
     if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
-    const { body, persona } = endpoint.instructions
+    const { edits, persona } = endpoint.persona
       ? await applyPersona(personas, {
-          form: endpoint.instructions,
+          form: endpoint.persona,
           body: payload,
           personaHeader: call.headers.personaId,
           identity,
@@ -119,7 +120,8 @@ export function createRelay(deps: RelayDeps): Relay {
           continues: origin?.persona,
           policies,
         })
-      : { body: payload.bytes, persona: undefined }
+      : { edits: undefined, persona: undefined }
+    const body = edits ? editBody(payload.bytes, payload.fields, edits) : payload.bytes
     if (response.destroyed) return
     relayMetered({ request, response, endpoint, call, identity, sessionId, payload, body, persona, policies, key }, 1)
   }
