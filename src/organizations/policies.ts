@@ -15,6 +15,13 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /**
+   * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
+   * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
+   */
+  personas: 'replace' | 'append' | 'enforce'
+  /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
+  systemItems: 'allow' | 'drop' | 'refuse'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -22,6 +29,8 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  personas: 'replace',
+  systemItems: 'allow',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -51,6 +60,8 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      personas: policies.personas,
+      system_items: policies.systemItems,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -82,5 +93,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
+    systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
   }
 }

@@ -23,12 +23,14 @@ export interface PoliciesRow {
   unpriced_models: string
   content: string
   content_days: number
+  personas: string
+  system_items: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days'])
+    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'personas', 'system_items'])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

@@ -11,6 +11,8 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  personas?: Policies['personas']
+  systemItems?: Policies['systemItems']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -35,16 +37,31 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .addOption(
+      new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
+        'replace',
+        'append',
+        'enforce',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--system-items <policy>',
+        'messages of the roles system and developer, under --personas enforce',
+      ).choices(['allow', 'drop', 'refuse']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays } = options
+      const { clientGone, unpricedModels, content, contentDays, personas, systemItems } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(personas && { personas }),
+        ...(systemItems && { systemItems }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -58,6 +75,8 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          personas: policies.personas,
+          system_items: policies.systemItems,
         },
         [
           '',
@@ -65,6 +84,8 @@ export function addPolicyCommands(program: Command): void {
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Personas: ${policies.personas}`,
+          `System items: ${policies.systemItems}`,
         ],
       )
     })
