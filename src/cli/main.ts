@@ -3,6 +3,7 @@ import { type Argument, Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { explainStartFailure } from '../explain-failure.ts'
 import { VERSION } from '../version.ts'
+import { addAdoptCommand } from './commands/adopt.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
@@ -61,6 +62,7 @@ function createProgram(): Command {
   program.commandsGroup('Organizations and users:')
   addOrganizationCommands(program)
   addPolicyCommands(program)
+  addAdoptCommand(program)
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)

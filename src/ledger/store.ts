@@ -5,7 +5,7 @@ import type { DeferredRecord, OpenedRecord } from './ledger.ts'
 
 /** A row of `attempts` as JSON carries it: times as ISO text, money as decimal digits. */
 export type SettledRow = {
-  [Column in Exclude<keyof AttemptsTable, 'is_superseded'>]: Column extends 'usage'
+  [Column in Exclude<keyof AttemptsTable, 'is_superseded'>]: Column extends 'usage' | 'usage_parts'
     ? unknown
     : Column extends 'web_search_calls' | 'file_search_calls'
       ? number
@@ -24,7 +24,7 @@ const ATTEMPT_COLUMNS = sql.raw(
     'organization_id, attempt_id, opened_at, settled_at, request_id, attempt_number, endpoint, user_id, api_key_id',
     'persona_id, persona_version, session_id, model_requested, model_used, service_tier, is_stream, status, http_status',
     'error_code, response_id, upstream_request_id, usage_source, input_tokens, cached_tokens, cache_write_tokens',
-    'output_tokens, reasoning_tokens, total_tokens, usage, web_search_calls, file_search_calls, cost_nano_usd',
+    'output_tokens, reasoning_tokens, total_tokens, usage, usage_parts, web_search_calls, file_search_calls, cost_nano_usd',
     'price_version, first_byte_ms, duration_ms',
   ].join(', '),
 )
@@ -226,6 +226,7 @@ export type PricedRow = Pick<
   | 'service_tier'
   | 'usage_source'
   | 'usage'
+  | 'usage_parts'
   | 'input_tokens'
   | 'output_tokens'
   | 'web_search_calls'
@@ -249,6 +250,7 @@ export async function lockRowsToPrice(
       'service_tier',
       'usage_source',
       'usage',
+      'usage_parts',
       'input_tokens',
       'output_tokens',
       'web_search_calls',
