@@ -51,6 +51,23 @@ test('every rating is kept with who gave it, and the last one counts', async () 
   assert.deepEqual([all.rating_count, all.satisfied_count, all.satisfied_share], [1, 0, 0])
 })
 
+test('feedback that is erased is gone from the history too; rating without any leaves what was said before', async () => {
+  const organization = await system.organization()
+  const answer = await organization.client().responses.create({ model: 'gpt-4o-mini', input: 'rate me' })
+  await rate(organization, answer.id, { rating: 1, feedback: 'my address is' })
+  await rate(organization, answer.id, { rating: -1 })
+  const feedback = async () => {
+    const { ratings } = await read(organization, `/v1/requests/${answer.id}/ratings`)
+    return ratings.map((rating: Json) => rating.feedback)
+  }
+  const before = await feedback()
+
+  await system.query('update ratings set feedback = null where organization_id = $1', [organization.id])
+
+  assert.deepEqual(before, ['my address is', null])
+  assert.deepEqual(await feedback(), [null, null])
+})
+
 test('ratings at the same time are all kept, one after the other', async () => {
   const organization = await system.organization()
   const answer = await organization.client().responses.create({ model: 'gpt-4o-mini', input: 'rate me' })

@@ -5,6 +5,7 @@ import { newRoutes, type Routes } from '../auth/route-env.ts'
 import { type CsvColumn, type CsvValue, toCsv } from '../csv.ts'
 import type { Db } from '../db/database.ts'
 import { isUuid } from '../ids.ts'
+import { openGate } from './gate.ts'
 import { isStorableText, readPageCursor, writePageCursor } from './page-cursor.ts'
 import { parsePeriod } from './period.ts'
 import { reportRated, reportSatisfaction } from './ratings.ts'
@@ -47,7 +48,13 @@ import {
 
 /** `/v1/analytics`: who uses what, what it costs, and whether it helps. Each report as JSON, and its rows as CSV. */
 export function analyticsRoutes(deps: { db: Db; vault: Vault }): Routes {
-  return newRoutes()
+  const gate = openGate({ runningMax: RUNNING_MAX, waitingMax: WAITING_MAX })
+  const routes = newRoutes()
+  routes.use('/v1/analytics/*', async (_, next) => {
+    using _pass = await gate.enter()
+    await next()
+  })
+  return routes
     .openapi(modelsRoute, async (c) => {
       const query = c.req.valid('query')
       const report = await reportModels(deps, c.var.caller, askedOf(query))
@@ -211,6 +218,10 @@ export function analyticsRoutes(deps: { db: Db; vault: Vault }): Routes {
       return c.json({ interval, group_by, usage: rows, ...toWirePeriod(report.period), next_cursor: next }, 200)
     })
 }
+
+/** Fewer than there are connections to the database. */
+const RUNNING_MAX = 4
+const WAITING_MAX = 100
 
 function askedOf(query: {
   start_date?: string | undefined

@@ -106,7 +106,7 @@ export async function reportPersona({ db }: Deps, caller: Caller, personaId: str
       persona: row,
       days,
       models,
-      users: users.map((user) => ({ ...user, externalId: names.get(user.key) ?? null })),
+      users: users.map((user) => ({ ...user, externalId: names.get(user.key) ?? null })).sort(busiestFirst),
     }
   })
 }
@@ -188,4 +188,14 @@ const REPORT_TIMEOUT_MS = 5000
 
 function totalsOf(rows: readonly Totals[]): Totals {
   return rows[0] ?? { all_rows: 0n, all_requests: 0n, all_unpriced: 0n, all_cost_nano_usd: 0n }
+}
+
+/** Equally busy users by name, so that a report reads the same every time. */
+function busiestFirst(a: NamedUser, b: NamedUser): number {
+  return Number(b.request_count - a.request_count) || (a.externalId ?? '').localeCompare(b.externalId ?? '')
+}
+
+interface NamedUser {
+  request_count: bigint
+  externalId: string | null
 }

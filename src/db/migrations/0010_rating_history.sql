@@ -73,3 +73,16 @@ end
 $$;
 create trigger attempts_priced after update on attempts
   referencing new table as changed for each statement execute function move_rating_costs();
+
+-- What is taken out of a rating without rating anew was taken back, and is gone from its history as well.
+create function erase_feedback_history() returns trigger
+language plpgsql
+as $$
+begin
+  update rating_history set feedback = null
+  where organization_id = new.organization_id and request_id = new.request_id and feedback is not null;
+  return null;
+end
+$$;
+create trigger ratings_erased after update of feedback on ratings
+  for each row when (new.feedback is null and new.revision = old.revision) execute function erase_feedback_history();
