@@ -2,9 +2,14 @@ import { createApp } from './app.ts'
 import type { Config } from './config.ts'
 import { type Context, openContext } from './context.ts'
 import { AppError } from './errors.ts'
+import { Admission } from './proxy/admission.ts'
 import { createRelay } from './proxy/relay.ts'
 import { openUpstream } from './proxy/upstream.ts'
 import { type HttpServer, startServer } from './server.ts'
+import { observeGauges } from './telemetry/gauges.ts'
+import { openOtlpExporter, type SpanExporter } from './telemetry/otlp.ts'
+import { watchProcess } from './telemetry/process-load.ts'
+import { openTracer } from './telemetry/tracer.ts'
 
 /** A whole running server. */
 export interface RunningServer {
@@ -14,8 +19,9 @@ export interface RunningServer {
   /**
    * Stops: not ready at once, requests under way finish within the deadline, what they did is recorded, everything is closed.
    * Called a second time it cuts what is left short, and loses no record either.
+   * @param drainDelayMs for how long it goes on taking requests, until whoever sends them has noticed that it is not ready.
    */
-  stop(): Promise<void>
+  stop(drainDelayMs?: number): Promise<void>
 }
 
 export async function serve(config: Config): Promise<RunningServer> {
@@ -29,8 +35,14 @@ export async function serve(config: Config): Promise<RunningServer> {
       isStopping: () => isStopping,
     }),
   )
-  const { log } = context
-  const relay = createRelay({ ...context, upstream })
+  const { log, metrics } = context
+  const load = stack.use(watchProcess())
+  const admission = new Admission(config, load)
+  const relay = createRelay({ ...context, upstream, admission })
+  const spans = openExporter(config, context)
+  if (spans) stack.use(spans)
+  const tracer = spans && openTracer({ ratio: config.tracesRatio, onSpan: (span) => spans.add(span) })
+  observeGauges(metrics.registry, { ...context, relay, admission, spans, load })
   const { host, port, adminPort } = config
   const isShared = adminPort === undefined
   const listeners: HttpServer[] = []
@@ -40,23 +52,38 @@ export async function serve(config: Config): Promise<RunningServer> {
     host,
     port,
     relay,
+    metrics,
+    tracer,
     app: createApp(context, isShared ? ['client', 'admin'] : ['client']),
   })
   listeners.push(main)
   stack.defer(() => main.closeAllConnections())
   const admin = isShared
     ? undefined
-    : await startServer({ config, log, host, port: adminPort, app: createApp(context, ['admin']) })
+    : await startServer({
+        config,
+        log,
+        host,
+        port: adminPort,
+        metrics,
+        tracer,
+        app: createApp(context, ['admin']),
+      })
   if (admin) listeners.push(admin)
   log.info({ host, port: main.port, admin_port: admin?.port }, 'listening')
 
   const owned = stack.move()
+  const noticed = Promise.withResolvers<void>()
   const deadline = Promise.withResolvers<void>()
   let stopping: Promise<void> | undefined
 
-  async function stopOnce(): Promise<void> {
+  async function stopOnce(drainDelayMs: number): Promise<void> {
     isStopping = true
     log.info({ in_flight: relay.inFlightCount }, 'stopping: requests under way may finish')
+    for (const listener of listeners) listener.beginStopping()
+    const drained = setTimeout(noticed.resolve, drainDelayMs)
+    await Promise.race([noticed.promise, deadline.promise])
+    clearTimeout(drained)
     for (const listener of listeners) listener.stopAccepting()
     const timer = setTimeout(deadline.resolve, config.shutdownTimeoutMs)
     const closed = Promise.all(listeners.map((listener) => listener.closed))
@@ -73,18 +100,27 @@ export async function serve(config: Config): Promise<RunningServer> {
     clearTimeout(grace)
     await owned.disposeAsync()
     log.info('stopped')
+    await context.logOutput.flush()
   }
 
   return {
     port: main.port,
     adminPort: admin?.port,
     context,
-    stop() {
+    stop(drainDelayMs = 0) {
       if (stopping) deadline.resolve()
-      stopping ??= stopOnce()
+      stopping ??= stopOnce(drainDelayMs)
       return stopping
     },
   }
 }
 
 const GRACE_MS = 500
+
+/** Nothing when no collector is named. */
+function openExporter(config: Config, { log, replicaId }: Context): SpanExporter | undefined {
+  const { otlpEndpoint: endpoint, otlpHeaders: headers, otelServiceName: serviceName } = config
+  if (!endpoint) return undefined
+  const onFault = (error: Error) => log.warn({ err: error }, 'the collector did not take spans; they are dropped')
+  return openOtlpExporter({ endpoint, headers, serviceName, instanceId: replicaId, onFault })
+}

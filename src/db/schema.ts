@@ -15,6 +15,7 @@ export interface Schema {
   ratings: RatingsTable
   upstream_objects: UpstreamObjectsTable
   audit_log: AuditLogTable
+  replicas: ReplicasTable
   audit_heads: { organization_id: string; sequence: bigint; hash: Buffer }
 }
 
@@ -32,6 +33,7 @@ interface OrganizationPoliciesTable {
   unpriced_models: string
   content: string
   content_days: number
+  max_concurrent_requests: number | null
   updated_at: Generated<Date>
 }
 
@@ -145,6 +147,16 @@ interface UpstreamObjectsTable {
   user_id: string | null
   api_key_id: string
   created_at: Generated<Date>
+}
+
+interface ReplicasTable {
+  id: string
+  version: string
+  name: string | null
+  started_at: Generated<Date>
+  last_seen_at: Generated<Date>
+  unshipped_records: bigint
+  journal_bytes: bigint
 }
 
 interface AuditLogTable {

@@ -15,6 +15,8 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /** Requests under way at one time on each server; null: as many as `MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION` says. */
+  maxConcurrentRequests: number | null
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -22,6 +24,7 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  maxConcurrentRequests: null,
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -39,9 +42,15 @@ export async function updatePolicies(
 ): Promise<Policies> {
   requireScope(caller, 'org:admin')
   const { contentDays = DEFAULT_POLICIES.contentDays } = changes
-  if (!Number.isInteger(contentDays) || contentDays < 1 || contentDays > CONTENT_DAYS_MAX) {
+  if (!isWholeNumberTo(CONTENT_DAYS_MAX, contentDays)) {
     throw new AppError('invalid_request', `Content is kept for 1 to ${CONTENT_DAYS_MAX} whole days.`, {
       param: 'content_days',
+    })
+  }
+  const { maxConcurrentRequests = null } = changes
+  if (maxConcurrentRequests !== null && !isWholeNumberTo(CONCURRENT_REQUESTS_MAX, maxConcurrentRequests)) {
+    throw new AppError('invalid_request', `An organization has 1 to ${CONCURRENT_REQUESTS_MAX} requests under way.`, {
+      param: 'max_concurrent_requests',
     })
   }
   return db.forOrganization(caller.organizationId, async (tx) => {
@@ -51,6 +60,7 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      max_concurrent_requests: policies.maxConcurrentRequests,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -63,6 +73,11 @@ export async function updatePolicies(
 }
 
 const CONTENT_DAYS_MAX = 3650
+const CONCURRENT_REQUESTS_MAX = 100_000
+
+function isWholeNumberTo(max: number, value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= max
+}
 
 /** The data plane's view: cached, and dropped within a second of a change. */
 export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
@@ -82,5 +97,6 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    maxConcurrentRequests: row.max_concurrent_requests,
   }
 }

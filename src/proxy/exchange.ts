@@ -2,8 +2,9 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
-import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
+import type { Attempt, Ending, Progress, SettledUsage, Settlement } from '../ledger/ledger.ts'
 import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import type { CallWatch } from './call-watch.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import { upstreamFault } from './upstream.ts'
@@ -12,6 +13,7 @@ import { upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
+  watch: CallWatch
   modelRequested: string | null
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
@@ -28,6 +30,8 @@ export interface ExchangeOptions {
   refuse(error: AppError): void
   /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
   tryAgain: (() => void) | undefined
+  /** OpenAI has begun to answer: it has the request. */
+  onAnswer(): void
   /** Called once, when nothing more will be read or written. */
   onClose(wasSent: boolean): void
 }
@@ -105,7 +109,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     if (status < 200) return
     this.#httpStatus = status
-    this.#firstByteMs = Math.round(performance.now() - this.#startedAt)
+    const upstreamMs = performance.now() - this.#startedAt
+    this.#firstByteMs = Math.round(upstreamMs)
+    this.#options.onAnswer()
     this.#upstreamRequestId = headerText(headers['x-request-id'])
     const refusal = refusalFor(status)
     if (refusal) {
@@ -118,6 +124,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
     this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
+    this.#options.watch.head(upstreamMs)
     this.#response.writeHead(status, clientHeaders(headers))
     if (this.#isStream) this.#response.flushHeaders()
   }
@@ -128,6 +135,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#watcher.push(chunk)
     this.#recordResponseId()
     this.#options.capture?.push(chunk)
+    if (this.#isStream) this.#options.watch.piece()
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
@@ -216,11 +224,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #settle(ending: Ending | 'pending', errorCode: string | null, usage: SettledUsage): void {
     const watcher = this.#watcher
     const goesOn = ending === 'pending' || (this.#options.isBackground && watcher?.end === undefined)
-    if (goesOn && watcher?.responseId && this.#httpStatus === 200) {
-      this.#options.attempt.defer(watcher.responseId)
-      return
-    }
-    this.#options.attempt.settle({
+    const settlement: Settlement = {
       ending: ending === 'pending' ? 'completed' : ending,
       errorCode,
       usage,
@@ -230,7 +234,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
       modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested,
       serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
       firstByteMs: this.#firstByteMs,
-    })
+    }
+    this.#options.watch.settled(settlement)
+    if (goesOn && watcher?.responseId && this.#httpStatus === 200) this.#options.attempt.defer(watcher.responseId)
+    else this.#options.attempt.settle(settlement)
   }
 
   /**

@@ -3,7 +3,13 @@ import type { IncomingHttpHeaders } from 'node:http'
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
 export function upstreamHeaders(
   rawHeaders: readonly string[],
-  call: { upstreamKey: string; bodyBytes: number | undefined; requestId: string },
+  call: {
+    upstreamKey: string
+    bodyBytes: number | undefined
+    requestId: string
+    /** Valid, and the caller's own or ours below it. */
+    traceparent: string | undefined
+  },
 ): string[] {
   const headers = [
     'authorization',
@@ -20,9 +26,12 @@ export function upstreamHeaders(
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
     if (!isForwarded(name) || connectionOnly.has(name)) continue
+    // It says more about the trace, and nothing without one.
+    if (name === 'tracestate' && call.traceparent === undefined) continue
     headers.push(name, rawHeaders[at + 1] as string)
     hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
+  if (call.traceparent !== undefined) headers.push('traceparent', call.traceparent)
   // OpenAI's support finds a call by this id; without one of the client's own it is the one in our answer and our ledger.
   if (!hasClientRequestId) headers.push(CLIENT_REQUEST_ID, call.requestId)
   return headers
@@ -64,7 +73,6 @@ const FORWARDED = new Set([
   'user-agent',
   CLIENT_REQUEST_ID,
   'idempotency-key',
-  'traceparent',
   'tracestate',
   // Codex and the Agents SDK.
   'originator',

@@ -7,12 +7,18 @@ import { Capture, captureBody } from '../content/capture.ts'
 import type { ContentWriter } from '../content/writer.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
+import type { RequestRecord } from '../http/request-record.ts'
 import { newSessionId } from '../ids.ts'
 import { estimateInputTokens, measureInput } from '../ledger/estimate.ts'
 import type { Attempt, Ledger } from '../ledger/ledger.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { parseTraceParent } from '../telemetry/trace-context.ts'
+import type { RequestTrace } from '../telemetry/tracer.ts'
+import type { Admission, Place } from './admission.ts'
+import { CallWatch } from './call-watch.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
@@ -37,6 +43,9 @@ export interface RelayCall {
   query: string
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
+  record: RequestRecord
+  /** When traces are made. */
+  trace: RequestTrace | undefined
 }
 
 /** A request for an endpoint, by a known caller. */
@@ -46,6 +55,7 @@ interface AskedCall {
   endpoint: Endpoint
   call: RelayCall
   identity: Identity
+  place: Place
 }
 
 interface MeteredCall extends AskedCall {
@@ -59,7 +69,9 @@ const ATTEMPTS_MAX = 2
 const NO_ATTEMPT: Attempt = { id: '', settle() {}, defer() {}, recordProgress() {} }
 
 export interface RelayDeps {
-  config: Pick<Config, 'requestBodyBytesMax' | 'concurrentRequestsMax' | 'openaiTotalTimeoutMs'>
+  config: Pick<Config, 'requestBodyBytesMax' | 'openaiTotalTimeoutMs' | 'openaiBaseUrl'>
+  admission: Admission
+  metrics: Metrics
   authenticator: Authenticator
   keyRing: KeyRing
   ownership: Ownership
@@ -71,41 +83,54 @@ export interface RelayDeps {
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, ledger, contents, upstream, prices, policies: readPolicies } = deps
+  const {
+    config,
+    admission,
+    metrics,
+    authenticator,
+    keyRing,
+    ownership,
+    ledger,
+    contents,
+    upstream,
+    prices,
+    policies: readPolicies,
+  } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
-  let admittedCount = 0
 
   /** One request, as a story: admit, identify, read, resolve, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
-    if (admittedCount >= config.concurrentRequestsMax) throw overloaded()
-    admittedCount += 1
-    response.once('close', () => {
-      admittedCount -= 1
-    })
+    const place = admission.enter()
+    response.once('close', () => place.leave())
     const sessionId = call.headers.sessionId ?? newSessionId()
     response.setHeader('x-session-id', sessionId)
     const credential: Credential = await authenticator.authenticate(call.headers.authorization)
+    call.record.organizationId = credential.organizationId
     requireScope(credential, 'inference')
+    const policies = await readPolicies(credential.organizationId)
+    place.joinOrganization(credential.organizationId, policies.maxConcurrentRequests ?? undefined)
     const identity = await authenticator.identify(credential, call.headers.userId)
 
     if (endpoint.body === 'none') {
-      await relayById({ request, response, endpoint, call, identity })
+      await relayById({ request, response, endpoint, call, identity, place })
       return
     }
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
-    const payload = await readPayload(request, config.requestBodyBytesMax)
+    const receivingAt = performance.now()
+    const payload = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
+    call.record.receiveMs = performance.now() - receivingAt
+    call.record.isStream = payload.isStream
     const origin = await resolveReferences(identity, payload)
-    const policies = await readPolicies(identity.organizationId)
     if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
     if (response.destroyed) return
-    relayMetered({ request, response, endpoint, call, identity, sessionId, payload, policies, key }, 1)
+    relayMetered({ request, response, endpoint, call, identity, place, sessionId, payload, policies, key }, 1)
   }
 
   /** A call that is recorded. One that could not leave is tried once more, as an attempt of its own. */
   function relayMetered(metered: MeteredCall, attemptNumber: number): void {
-    const { response, endpoint, call, identity, sessionId, payload, policies, key } = metered
+    const { response, endpoint, call, identity, place, sessionId, payload, policies, key } = metered
     const { organizationId, userId } = identity
     const owner = { organizationId, userId, apiKeyId: key.apiKeyId }
     const days = policies.contentDays
@@ -125,10 +150,12 @@ export function createRelay(deps: RelayDeps): Relay {
     }
     const content =
       policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
+    const watch = watchCall(metered, key, payload.model)
     const attempt = ledger.open(opening, input, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
       attempt,
+      watch,
       modelRequested: payload.model,
       wantsStream: payload.isStream,
       totalTimeoutMs: config.openaiTotalTimeoutMs,
@@ -137,6 +164,7 @@ export function createRelay(deps: RelayDeps): Relay {
       capture: content?.response,
       onResponseId: (objectId) => ownership.record({ ...owner, objectId, kind: 'response' }),
       refuse: call.refuse,
+      onAnswer: () => place.releaseBody(),
       tryAgain: attemptNumber < ATTEMPTS_MAX ? again(metered, attemptNumber + 1) : undefined,
       onClose: (wasSent) => {
         exchanges.delete(exchange)
@@ -145,7 +173,7 @@ export function createRelay(deps: RelayDeps): Relay {
         contents.keep({ organizationId, attemptId: attempt.id, days, request, response: response.take() })
       },
     })
-    dispatch(exchange, metered, key, payload.bytes)
+    dispatch(exchange, metered, watch, key, payload.bytes)
   }
 
   /** Apart from the closures above, so that they do not keep the body alive for as long as its answer takes. */
@@ -155,14 +183,16 @@ export function createRelay(deps: RelayDeps): Relay {
 
   /** A call about an object of the caller's, which costs nothing: with the key that made it, and no other. */
   async function relayById(asked: AskedCall): Promise<void> {
-    const { response, call, identity } = asked
+    const { response, call, identity, place } = asked
     const { organizationId, userId } = identity
     const responseId = call.responseId ?? ''
     const object = await ownership.require(identity, 'response', responseId, 'response_id')
     const key = await keyRing.choose(organizationId, userId, identity.apiKeyId, object.apiKeyId)
     if (response.destroyed) return
+    const watch = watchCall(asked, key, null)
     const exchange: Exchange = new Exchange({
       response,
+      watch,
       // Should this answer be the first to tell the end of a background response, it is asked for at once.
       attempt: { ...NO_ATTEMPT, settle: () => ledger.expectEnd(organizationId, responseId) },
       modelRequested: null,
@@ -173,18 +203,32 @@ export function createRelay(deps: RelayDeps): Relay {
       capture: undefined,
       onResponseId: () => {},
       refuse: call.refuse,
+      onAnswer: () => place.releaseBody(),
       tryAgain: undefined,
       onClose: () => exchanges.delete(exchange),
     })
-    dispatch(exchange, asked, key, undefined)
+    dispatch(exchange, asked, watch, key, undefined)
   }
 
-  function dispatch(exchange: Exchange, asked: AskedCall, key: UpstreamKey, body: Buffer | undefined): void {
+  function watchCall({ response, endpoint, call }: AskedCall, key: UpstreamKey, model: string | null): CallWatch {
+    const baseUrl = key.baseUrl ?? config.openaiBaseUrl.href
+    const span = call.trace?.begin({ endpoint: endpoint.name, model, baseUrl })
+    return new CallWatch({ record: call.record, response, metrics, span })
+  }
+
+  function dispatch(
+    exchange: Exchange,
+    asked: AskedCall,
+    watch: CallWatch,
+    key: UpstreamKey,
+    body: Buffer | undefined,
+  ): void {
     const { request, endpoint, call } = asked
     const headers = upstreamHeaders(request.rawHeaders, {
       upstreamKey: key.secret.reveal(),
       bodyBytes: body?.length,
       requestId: call.requestId,
+      traceparent: watch.traceparent ?? validTraceParent(request.headers.traceparent),
     })
     const path = `${upstreamPath(endpoint, call.responseId)}${call.query}`
     exchanges.add(exchange)
@@ -237,10 +281,9 @@ function refuseUnpriced(prices: PriceTable, model: string | null): void {
   )
 }
 
-function overloaded(): AppError {
-  return new AppError('overloaded', 'The proxy has as many requests under way as it takes; try again shortly.', {
-    retryAfterSeconds: 1,
-  })
+/** Of the caller, for OpenAI: as it came, or not at all. */
+function validTraceParent(text: string | string[] | undefined): string | undefined {
+  return typeof text === 'string' && parseTraceParent(text) ? text : undefined
 }
 
 /** What the headers already say is refused before the body is read. */

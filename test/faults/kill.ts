@@ -23,6 +23,7 @@ export async function openKillRun(stack: AsyncDisposableStack) {
     DATA_DIR: await temporaryDirectory(stack),
     OPENAI_API_BASE_URL: simulator.url,
     SHUTDOWN_TIMEOUT: '10',
+    MAX_EVENT_LOOP_DELAY_MS: '60000',
     ...generateSecrets(),
   }
   await using foundation = await openFoundation(readConfig({ ...env, LOG_LEVEL: 'silent' }))

@@ -11,6 +11,7 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  maxConcurrentRequests?: string
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -35,16 +36,20 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .option('--max-concurrent-requests <n>', 'requests under way at one time on each server; "default": as configured')
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays } = options
+      const { clientGone, unpricedModels, content, contentDays, maxConcurrentRequests } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(maxConcurrentRequests !== undefined && {
+          maxConcurrentRequests: maxConcurrentRequests === 'default' ? null : Number(maxConcurrentRequests),
+        }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -58,12 +63,14 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          max_concurrent_requests: policies.maxConcurrentRequests,
         },
         [
           '',
           `Organization: ${organization.name} (${organization.id})`,
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
+          `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
         ],
       )
