@@ -27,6 +27,8 @@ export async function startServerProcess(env: Record<string, string>, logLevel =
   })
   const port = await new Promise<number>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
+      // A process that is killed may leave half a line.
+      if (!line.endsWith('}')) return
       const entry = JSON.parse(line) as Record<string, unknown>
       log.push(entry)
       if (entry.msg === 'listening') resolve(Number(entry.port))
