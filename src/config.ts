@@ -64,6 +64,8 @@ export interface Config {
   tracesRatio: number
   /** How long a record of the journal may be in memory only, should the power fail. */
   journalSyncMs: number
+  /** `every`: a record is on the disk before its call leaves or its answer ends, at the price of one sync each. */
+  journalSync: 'interval' | 'every'
   journalBytesMax: number
   /** The operator's own prices; absent: `prices.json` in `dataDirectory`. */
   pricesFile: string | undefined
@@ -146,6 +148,7 @@ export function readConfig(env: Environment): Config {
     otelServiceName: read.text('OTEL_SERVICE_NAME', 'openai-inference-proxy'),
     tracesRatio: read.share('OTEL_TRACES_SAMPLER_ARG', 1),
     journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
+    journalSync: read.choice('JOURNAL_SYNC', ['interval', 'every'], 'interval'),
     pricesFile: read.optionalText('PRICES_FILE'),
     journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
   }
@@ -228,7 +231,7 @@ class Reader {
   optionalInteger(name: string, min: number, max: number): number | undefined {
     const value = this.#value(name)
     if (value === undefined) return undefined
-    const number = /^\d{1,12}$/.test(value) ? Number(value) : Number.NaN
+    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
     if (number >= min && number <= max) return number
     return this.#problem(`${name} must be a whole number from ${min} to ${max}.`)
   }

@@ -21,6 +21,7 @@ import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
+import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
 import { type Heartbeat, startHeartbeat } from './replicas/service.ts'
 import { type Metrics, openMetrics } from './telemetry/metrics.ts'
 import { openUserDirectory } from './users/service.ts'
@@ -42,6 +43,7 @@ export interface Context extends Foundation {
   contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
   probeUpstream: ProbeUpstream
   isStopping: () => boolean
 }
@@ -81,6 +83,7 @@ export async function openContext(
       directory: journals,
       name: replicaId,
       syncIntervalMs: config.journalSyncMs,
+      sync: config.journalSync,
       bytesMax: config.journalBytesMax,
       onFault: (error, what) => log.error({ err: error }, what),
     }),
@@ -169,6 +172,7 @@ export async function openContext(
     contents,
     prices,
     policies: openPolicyReader({ db, cache }),
+    personas: openPersonaDirectory({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

@@ -17,6 +17,13 @@ export interface Policies {
   contentDays: number
   /** Requests under way at one time on each server; null: as many as `MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION` says. */
   maxConcurrentRequests: number | null
+  /**
+   * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
+   * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
+   */
+  personas: 'replace' | 'append' | 'enforce'
+  /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
+  systemItems: 'allow' | 'drop' | 'refuse'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -25,6 +32,8 @@ const DEFAULT_POLICIES: Policies = {
   content: 'full',
   contentDays: 30,
   maxConcurrentRequests: null,
+  personas: 'replace',
+  systemItems: 'allow',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -61,6 +70,8 @@ export async function updatePolicies(
       content: policies.content,
       content_days: policies.contentDays,
       max_concurrent_requests: policies.maxConcurrentRequests,
+      personas: policies.personas,
+      system_items: policies.systemItems,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -98,5 +109,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
     maxConcurrentRequests: row.max_concurrent_requests,
+    personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
+    systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
   }
 }

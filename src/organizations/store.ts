@@ -24,12 +24,22 @@ export interface PoliciesRow {
   content: string
   content_days: number
   max_concurrent_requests: number | null
+  personas: string
+  system_items: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'max_concurrent_requests'])
+    .select([
+      'client_gone',
+      'unpriced_models',
+      'content',
+      'content_days',
+      'max_concurrent_requests',
+      'personas',
+      'system_items',
+    ])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

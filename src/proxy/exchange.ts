@@ -7,6 +7,8 @@ import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 import type { CallWatch } from './call-watch.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
+import type { HiddenText } from './hidden-text.ts'
+import { openRedactor, type Redactor } from './redact.ts'
 import { upstreamFault } from './upstream.ts'
 
 /** What an exchange needs to know and whom it tells. */
@@ -24,6 +26,8 @@ export interface ExchangeOptions {
   drains: Drains | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
+  /** Given when a persona is in it: what the client may not be told. */
+  hidden: HiddenText | undefined
   /** A response id is about to reach the client: whose it is must be on record first. */
   onResponseId(id: string): void
   /** Answers with our own error; the head has not been sent. */
@@ -49,6 +53,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
+  #redactor: Redactor | undefined
+  #unsentHead: (() => void) | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -113,10 +119,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#firstByteMs = Math.round(upstreamMs)
     this.#options.onAnswer()
     this.#upstreamRequestId = headerText(headers['x-request-id'])
-    const refusal = refusalFor(status)
+    const { hidden } = this.#options
+    const refusal = refusalFor(status) ?? (hidden && isEncoded(headers) ? unreadable() : undefined)
     if (refusal) {
       this.#isDiscarding = true
-      this.#settle('upstream_error', refusal.code, { source: 'none' })
+      this.#settle('upstream_error', refusal.code, { source: status === 200 ? 'unknown' : 'none' })
       this.#options.refuse(refusal)
       return
     }
@@ -125,8 +132,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
     this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
     this.#options.watch.head(upstreamMs)
-    this.#response.writeHead(status, clientHeaders(headers))
+    if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
+    const kept = clientHeaders(headers, hidden ? 'edited' : 'as it came')
+    this.#unsentHead = () => this.#response.writeHead(status, kept)
+    // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
+    if (!hidden || this.#isStream) this.#sendHead()
     if (this.#isStream) this.#response.flushHeaders()
+  }
+
+  #sendHead(): void {
+    this.#unsentHead?.()
+    this.#unsentHead = undefined
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -134,14 +150,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Watched first: whoever sees the end of an answer finds it recorded.
     this.#watcher.push(chunk)
     this.#recordResponseId()
-    this.#options.capture?.push(chunk)
+    const passed = this.#redactor?.push(chunk) ?? chunk
+    this.#options.capture?.push(passed)
     if (this.#isStream) this.#options.watch.piece()
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (!this.#response.write(chunk)) {
+    if (passed.length === 0) return
+    this.#sendHead()
+    if (!this.#response.write(passed)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
@@ -158,7 +177,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     this.#settleAnswer()
-    this.#response.end()
+    if (this.#redactor?.isLost) {
+      this.#fail(unreadable())
+      return
+    }
+    const rest = this.#redactor?.finish()
+    if (rest) this.#options.capture?.push(rest)
+    this.#sendHead()
+    this.#response.end(rest)
     this.#close()
   }
 
@@ -314,6 +340,15 @@ function refusalFor(status: number): AppError | undefined {
     return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
   }
   return undefined
+}
+
+/** An answer with a persona in it is read, or not passed on. */
+function unreadable(): AppError {
+  return new AppError('upstream_unreachable', "OpenAI's answer is not in a form that can be read and passed on.")
+}
+
+function isEncoded(headers: IncomingHttpHeaders): boolean {
+  return (headerText(headers['content-encoding']) ?? 'identity').toLowerCase() !== 'identity'
 }
 
 function isEventStream(contentType: string): boolean {

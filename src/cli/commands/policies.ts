@@ -12,6 +12,8 @@ type PolicyOptions = OutputOptions & {
   content?: Policies['content']
   contentDays?: string
   maxConcurrentRequests?: string
+  personas?: Policies['personas']
+  systemItems?: Policies['systemItems']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -37,11 +39,24 @@ export function addPolicyCommands(program: Command): void {
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
     .option('--max-concurrent-requests <n>', 'requests under way at one time on each server; "default": as configured')
+    .addOption(
+      new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
+        'replace',
+        'append',
+        'enforce',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--system-items <policy>',
+        'messages of the roles system and developer, under --personas enforce',
+      ).choices(['allow', 'drop', 'refuse']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays, maxConcurrentRequests } = options
+      const { clientGone, unpricedModels, content, contentDays, maxConcurrentRequests, personas, systemItems } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
@@ -50,6 +65,8 @@ export function addPolicyCommands(program: Command): void {
         ...(maxConcurrentRequests !== undefined && {
           maxConcurrentRequests: maxConcurrentRequests === 'default' ? null : Number(maxConcurrentRequests),
         }),
+        ...(personas && { personas }),
+        ...(systemItems && { systemItems }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -64,6 +81,8 @@ export function addPolicyCommands(program: Command): void {
           content: policies.content,
           content_days: policies.contentDays,
           max_concurrent_requests: policies.maxConcurrentRequests,
+          personas: policies.personas,
+          system_items: policies.systemItems,
         },
         [
           '',
@@ -72,6 +91,8 @@ export function addPolicyCommands(program: Command): void {
           `Unpriced models: ${policies.unpricedModels}`,
           `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Personas: ${policies.personas}`,
+          `System items: ${policies.systemItems}`,
         ],
       )
     })
