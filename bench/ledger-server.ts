@@ -5,8 +5,9 @@ import { readConfig } from '../src/config.ts'
 import { openContext } from '../src/context.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { createOrganization } from '../src/organizations/service.ts'
-import { Admission } from '../src/proxy/admission.ts'
+import { Capacity } from '../src/proxy/capacity.ts'
 import { createRelay } from '../src/proxy/relay.ts'
+import { createRetrieveEnd } from '../src/proxy/retrieve-end.ts'
 import { openUpstream } from '../src/proxy/upstream.ts'
 import { Secret } from '../src/secret.ts'
 import { startServer } from '../src/server.ts'
@@ -19,7 +20,7 @@ const config = readConfig({ DATA_DIR: dataDirectory, OPENAI_API_BASE_URL: simula
 const upstream = openUpstream(config)
 const context = await openContext(config, {
   probeUpstream: upstream.probe,
-  retrieveResponse: upstream.retrieve,
+  retrieveEnd: createRetrieveEnd(upstream),
   isStopping: () => false,
 })
 const { id } = await createOrganization(context, OPERATOR, { name: 'Bench' })
@@ -41,7 +42,7 @@ const listen = (ledger: Ledger) =>
     app: createApp(context, ['client']),
     metrics: context.metrics,
     tracer: undefined,
-    relay: createRelay({ ...context, ledger, upstream, admission: new Admission(config, load) }),
+    relay: createRelay({ ...context, ledger, upstream, capacity: new Capacity(config, load) }),
   })
 const [on, off] = [await listen(context.ledger), await listen(nothing)]
 process.send?.({ on: on.port, off: off.port, token: jwt.reveal() })

@@ -2,8 +2,10 @@ import { createApp } from './app.ts'
 import type { Config } from './config.ts'
 import { type Context, openContext } from './context.ts'
 import { AppError } from './errors.ts'
-import { Admission } from './proxy/admission.ts'
+import { Capacity } from './proxy/capacity.ts'
+import { ENDPOINTS, type Endpoint, openTable } from './proxy/endpoints.ts'
 import { createRelay } from './proxy/relay.ts'
+import { createRetrieveEnd } from './proxy/retrieve-end.ts'
 import { openUpstream } from './proxy/upstream.ts'
 import { type HttpServer, startServer } from './server.ts'
 import { observeGauges } from './telemetry/gauges.ts'
@@ -24,25 +26,26 @@ export interface RunningServer {
   stop(drainDelayMs?: number): Promise<void>
 }
 
-export async function serve(config: Config): Promise<RunningServer> {
+/** @param endpoints Another table than the one in use is for tests that plant a hole in it. */
+export async function serve(config: Config, endpoints: readonly Endpoint[] = ENDPOINTS): Promise<RunningServer> {
   await using stack = new AsyncDisposableStack()
   let isStopping = false
   const upstream = stack.use(openUpstream(config))
   const context = stack.use(
     await openContext(config, {
       probeUpstream: upstream.probe,
-      retrieveResponse: upstream.retrieve,
+      retrieveEnd: createRetrieveEnd(upstream),
       isStopping: () => isStopping,
     }),
   )
   const { log, metrics } = context
   const load = stack.use(watchProcess())
-  const admission = new Admission(config, load)
-  const relay = createRelay({ ...context, upstream, admission })
+  const capacity = new Capacity(config, load)
+  const relay = createRelay({ ...context, upstream, capacity })
   const spans = openExporter(config, context)
   if (spans) stack.use(spans)
   const tracer = spans && openTracer({ ratio: config.tracesRatio, onSpan: (span) => spans.add(span) })
-  observeGauges(metrics.registry, { ...context, relay, admission, spans, load })
+  observeGauges(metrics.registry, { ...context, relay, capacity, spans, load })
   const { host, port, adminPort } = config
   const isShared = adminPort === undefined
   const listeners: HttpServer[] = []
@@ -54,6 +57,7 @@ export async function serve(config: Config): Promise<RunningServer> {
     relay,
     metrics,
     tracer,
+    findEndpoints: openTable(endpoints),
     app: createApp(context, isShared ? ['client', 'admin'] : ['client']),
   })
   listeners.push(main)

@@ -12,7 +12,7 @@ import { readBody } from './http/read-body.ts'
 import { refuse } from './http/refuse.ts'
 import { openRequestRecord, outcomeOf, type RequestRecord } from './http/request-record.ts'
 import { newRequestId } from './ids.ts'
-import { findEndpoints } from './proxy/endpoints.ts'
+import type { FindEndpoints } from './proxy/endpoints.ts'
 import type { Relay } from './proxy/relay.ts'
 import type { Metrics } from './telemetry/metrics.ts'
 import type { RequestTrace, Tracer } from './telemetry/tracer.ts'
@@ -40,11 +40,13 @@ export interface ServerOptions {
   metrics: Metrics
   /** Absent when no traces are made. */
   tracer: Tracer | undefined
+  /** What is relayed; nothing without a relay. */
+  findEndpoints?: FindEndpoints
 }
 
 /** Listens; rejects when the address cannot be had. */
 export async function startServer(options: ServerOptions): Promise<HttpServer> {
-  const { config, log, app, relay, metrics, tracer } = options
+  const { config, log, app, relay, findEndpoints, metrics, tracer } = options
   const control = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: answerControlError })
   /** The newest answer on each connection. */
   const answers = new WeakMap<Duplex, ServerResponse>()
@@ -77,18 +79,20 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       if (!applyCors(request, response, config.corsOrigins)) return
       const headers = readIdentityHeaders(request.rawHeaders)
       const { path, query } = splitTarget(request)
-      const match = relay && findEndpoints(path)
+      const match = relay && findEndpoints?.(path)
       if (match) {
         record.endpoint = 'unknown_method'
-        const endpoint = match.endpoints.find(({ method }) => method === request.method)
+        // Upgrades are not requests: those that get this far were refused above.
+        const endpoints = match.endpoints.filter(({ body }) => body !== 'websocket')
+        const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
-          const methods = match.endpoints.map(({ method }) => method).join(', ')
+          const methods = endpoints.map(({ method }) => method).join(', ')
           response.setHeader('allow', methods)
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
         record.endpoint = endpoint.name
         trace = tracer?.begin(headerText(request.headers.traceparent))
-        const call = { requestId, headers, query, responseId: match.responseId, refuse: refuseWith, record, trace }
+        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith, record, trace }
         relay.handle(request, response, endpoint, call).catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Db, Tx } from '../db/database.ts'
 import { Secret } from '../secret.ts'
 import { ensureDataKey, ensureInstanceSecret, findDataKey, findInstanceSecret } from './vault-store.ts'
@@ -18,6 +18,8 @@ export interface Vault {
   check(tx: Tx): Promise<void>
   /** A keyed hash (HMAC-SHA-256), 32 bytes: a stolen table can neither be used nor searched for known keys. */
   hash(text: string): Buffer
+  /** A key of 32 bytes for one purpose (HKDF, RFC 5869): the same in every process, and whatever becomes of the master key. */
+  deriveKey(purpose: string): Buffer
 }
 
 /** A sealed text that this key does not open: the wrong key, a row moved elsewhere, or a changed byte. */
@@ -87,6 +89,7 @@ export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<
       openText(master, PEPPER, sealed ?? '')
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
+    deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', pepper, '', purpose, KEY_BYTES)),
   }
 }
 

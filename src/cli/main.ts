@@ -3,10 +3,13 @@ import { type Argument, Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { explainStartFailure } from '../explain-failure.ts'
 import { VERSION } from '../version.ts'
+import { addAdoptCommand } from './commands/adopt.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+
+import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
@@ -15,11 +18,14 @@ import { addPersonaVersionCommands } from './commands/persona-versions.ts'
 import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
+import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addTokenCommands } from './commands/tokens.ts'
+import { addUsageCommand } from './commands/usage.ts'
 import { addUserCommands } from './commands/users.ts'
 import { printError } from './output.ts'
 
@@ -56,6 +62,7 @@ function createProgram(): Command {
   program.commandsGroup('Organizations and users:')
   addOrganizationCommands(program)
   addPolicyCommands(program)
+  addAdoptCommand(program)
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
@@ -63,8 +70,12 @@ function createProgram(): Command {
   addPersonaCommands(program)
   addPersonaVersionCommands(program)
   addPersonaDefaultCommands(program)
+  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
+  program.commandsGroup('Analytics:')
+  addUsageCommand(program)
+  addRatingsCommand(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
   addLedgerCommands(program)
@@ -72,6 +83,7 @@ function createProgram(): Command {
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
+  addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
   program.helpCommand('help [command]', 'explain a command')

@@ -10,7 +10,6 @@ export interface RequestRecord {
   errorCode: string | undefined
   /** How the call upstream ended; undefined while there was none. */
   ending: string | undefined
-  isStream: boolean
   /** How long the request's body took to arrive. */
   receiveMs: number
 }
@@ -23,7 +22,6 @@ export function openRequestRecord(requestId: string): RequestRecord {
     organizationId: undefined,
     errorCode: undefined,
     ending: undefined,
-    isStream: false,
     receiveMs: 0,
   }
 }

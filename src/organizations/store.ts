@@ -26,6 +26,10 @@ export interface PoliciesRow {
   max_concurrent_requests: number | null
   personas: string
   system_items: string
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
@@ -39,6 +43,10 @@ export async function findPolicies(tx: Tx, organizationId: string): Promise<Poli
       'max_concurrent_requests',
       'personas',
       'system_items',
+      'share_objects',
+      'models',
+      'identifiers',
+      'client_secrets',
     ])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()

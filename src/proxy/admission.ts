@@ -1,135 +1,83 @@
-import type { Config } from '../config.ts'
+import type { KeyRing } from '../api-keys/key-ring.ts'
 import { AppError } from '../errors.ts'
-import type { ProcessLoad } from '../telemetry/process-load.ts'
+import type { PriceTable } from '../ledger/pricing.ts'
+import type { Policies } from '../organizations/policies.ts'
+import type { OwnedObject, Ownership } from '../ownership/service.ts'
+import type { AdmittedCall, AskedCall } from './calls.ts'
+import type { Endpoint } from './endpoints.ts'
+import { requireModels } from './models.ts'
+import type { Reference } from './references.ts'
 
-type Limits = Pick<
-  Config,
-  'concurrentRequestsMax' | 'bodyMemoryBytesMax' | 'memoryBytesMax' | 'eventLoopDelayMsMax' | 'organizationRequestsMax'
->
+/** The models that a request asks for. */
+interface ModelsAsked {
+  model: string | null
+  toolModels: readonly string[]
+}
 
-/** What may be under way at one time. Beyond it new work is refused, while what is under way goes on. */
-export class Admission {
-  readonly #limits: Limits
-  readonly #load: Pick<ProcessLoad, 'secondsAbove' | 'residentBytes'>
-  readonly #byOrganization = new Map<string, number>()
-  #count = 0
-  #bodyBytes = 0
+/** Whether a call may be made, and with which key. */
+export interface Admission {
+  /** Everything a request names must be the caller's own, and made with one key: its project alone knows it. */
+  admit(asked: AskedCall, named: readonly Reference[]): Promise<AdmittedCall>
+  /** What is named when the call has its key already: by a form under way, by a line of a batch. */
+  admitLater(call: AdmittedCall, named: readonly Reference[]): Promise<void>
+  /** Whether the models may be used, by the policies of the organization. @returns those that must be its own. */
+  requireUsable(endpoint: Endpoint, policies: Policies, asks: ModelsAsked): Reference[]
+}
 
-  constructor(limits: Limits, load: Pick<ProcessLoad, 'secondsAbove' | 'residentBytes'>) {
-    this.#limits = limits
-    this.#load = load
-  }
+export function openAdmission(deps: { ownership: Ownership; keyRing: KeyRing; prices: PriceTable }): Admission {
+  const { ownership, keyRing, prices } = deps
+  return {
+    async admit(asked: AskedCall, named: readonly Reference[]): Promise<AdmittedCall> {
+      const { identity, owner, ids } = asked
+      const objects = await ownership.require(owner, named)
+      const pinnedKeyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
+      const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, pinnedKeyId)
+      const subject = ids.length > 0 ? objects[0] : undefined
+      const previous = objects[named.findIndex(({ param }) => param === 'previous_response_id')]
+      return { ...asked, key, subject, previous, persona: undefined, body: undefined }
+    },
 
-  get count(): number {
-    return this.#count
-  }
+    async admitLater({ owner, key }: AdmittedCall, named: readonly Reference[]): Promise<void> {
+      const objects = await ownership.require(owner, named)
+      const keyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
+      if (keyId !== undefined && keyId !== key.apiKeyId) throw severalKeys()
+    },
 
-  /** Bytes of request bodies that are held in memory. */
-  get bodyBytes(): number {
-    return this.#bodyBytes
-  }
-
-  /** @throws {AppError} `overloaded` */
-  enter(): Place {
-    if (this.#count >= this.#limits.concurrentRequestsMax) {
-      throw overloaded('The proxy has as many requests under way as it takes; try again shortly.')
-    }
-    if (this.#load.secondsAbove(this.#limits.eventLoopDelayMsMax) >= BUSY_SECONDS) {
-      throw overloaded('The proxy is too busy to take another request; try again shortly.')
-    }
-    if (this.#load.residentBytes > this.#limits.memoryBytesMax * MEMORY_SHARE) {
-      throw overloaded('The proxy has too little memory left to take another request; try again shortly.')
-    }
-    this.#count += 1
-    return new Place(this)
-  }
-
-  /** For `Place`. @returns what gives it back. */
-  takeForOrganization(organizationId: string, max: number | undefined): () => void {
-    const count = this.#byOrganization.get(organizationId) ?? 0
-    const countMax = max ?? this.#limits.organizationRequestsMax
-    if (count >= countMax) {
-      throw new AppError(
-        'too_many_concurrent_requests',
-        `Your organization has ${countMax} requests under way, as many as this proxy takes from it at one time; try again shortly.`,
-        { retryAfterSeconds: RETRY_AFTER_SECONDS },
-      )
-    }
-    this.#byOrganization.set(organizationId, count + 1)
-    return () => {
-      const left = (this.#byOrganization.get(organizationId) ?? 1) - 1
-      if (left === 0) this.#byOrganization.delete(organizationId)
-      else this.#byOrganization.set(organizationId, left)
-    }
-  }
-
-  /** For `Place`. */
-  takeForBody(bytes: number): void {
-    if (this.#bodyBytes + bytes > this.#limits.bodyMemoryBytesMax) {
-      throw overloaded('The proxy holds as many request bodies as it has memory for; try again shortly.')
-    }
-    this.#bodyBytes += bytes
-  }
-
-  /** For `Place`. */
-  giveBack({ bodyBytes, isLast }: { bodyBytes: number; isLast: boolean }): void {
-    this.#bodyBytes -= bodyBytes
-    if (isLast) this.#count -= 1
+    requireUsable(endpoint: Endpoint, policies: Policies, { model, toolModels }: ModelsAsked): Reference[] {
+      if (isPriced(endpoint) && policies.unpricedModels === 'refuse') refuseUnpriced(prices, model)
+      return requireModels(policies, model === null && !endpoint.needsModel ? toolModels : [model, ...toolModels])
+    },
   }
 }
 
-/** One request's share of what there is. It is given back once, whoever comes first or last. */
-export class Place {
-  readonly #admission: Admission
-  #leaveOrganization: (() => void) | undefined
-  #bodyBytes = 0
-  #hasLeft = false
-
-  constructor(admission: Admission) {
-    this.#admission = admission
-  }
-
-  /**
-   * @param max of the organization's own policy; without one that of the server.
-   * @throws {AppError} `too_many_concurrent_requests`
-   */
-  joinOrganization(organizationId: string, max: number | undefined): void {
-    // The client may have gone while it was being asked who it is.
-    if (this.#hasLeft) return
-    this.#leaveOrganization = this.#admission.takeForOrganization(organizationId, max)
-  }
-
-  /**
-   * Some more of the request's body is in memory.
-   * @throws {AppError} `overloaded`
-   */
-  holdBody(bytes: number): void {
-    if (this.#hasLeft) return
-    this.#admission.takeForBody(bytes)
-    this.#bodyBytes += bytes
-  }
-
-  /** The body is on its way, and nobody needs it any more. */
-  releaseBody(): void {
-    this.#admission.giveBack({ bodyBytes: this.#bodyBytes, isLast: false })
-    this.#bodyBytes = 0
-  }
-
-  leave(): void {
-    if (this.#hasLeft) return
-    this.#hasLeft = true
-    this.#admission.giveBack({ bodyBytes: this.#bodyBytes, isLast: true })
-    this.#bodyBytes = 0
-    this.#leaveOrganization?.()
-  }
+/** Whether its calls cost what their model costs. */
+function isPriced({ meter }: Endpoint): boolean {
+  return meter !== 'none' && meter !== 'batch' && meter !== 'moderations' && meter !== 'input_tokens'
 }
 
-/** One long pause is no overload. */
-const BUSY_SECONDS = 3
-/** The rest is for what is under way. */
-const MEMORY_SHARE = 0.85
-const RETRY_AFTER_SECONDS = 1
+/** The one key that made what is looked up; undefined when nothing is. */
+function onlyKeyOf(objects: readonly OwnedObject[]): string | undefined {
+  const keyIds = new Set(objects.map(({ apiKeyId }) => apiKeyId))
+  if (keyIds.size > 1) throw severalKeys()
+  return objects[0]?.apiKeyId
+}
 
-function overloaded(message: string): AppError {
-  return new AppError('overloaded', message, { retryAfterSeconds: RETRY_AFTER_SECONDS })
+function severalKeys(): AppError {
+  return new AppError(
+    'conflict',
+    'The objects this request refers to were made with different API keys, and the OpenAI project of one knows nothing of the others. ' +
+      'Make them again with one key.',
+  )
+}
+
+/** An organization that refuses what has no price does so before anything is spent. */
+function refuseUnpriced(prices: PriceTable, model: string | null): void {
+  if (model !== null && prices.ratesFor(model, new Date()) !== undefined) return
+  throw new AppError(
+    'model_unpriced',
+    'Your organization only allows models that have a price here, and this one has none.',
+    {
+      param: 'model',
+    },
+  )
 }

@@ -4,7 +4,7 @@ import type { Registry } from './registry.ts'
 
 /** What running parts know of themselves anyway. */
 export interface GaugeSources {
-  admission: { readonly count: number; readonly bodyBytes: number }
+  capacity: { readonly count: number; readonly bodyBytes: number }
   relay: { readonly inFlightCount: number }
   journal: { readonly bytes: number; readonly segmentCount: number; readonly isFull: boolean }
   ledger: { readonly pendingCount: number; readonly oldestUnshippedMs: number }
@@ -25,10 +25,10 @@ export function observeGauges(registry: Registry, from: GaugeSources): void {
   gauge(
     'openai_proxy_in_flight_requests',
     'Relayed requests that were let in and are not over.',
-    () => from.admission.count,
+    () => from.capacity.count,
   )
   gauge('openai_proxy_in_flight_upstream_calls', 'Calls to OpenAI that are under way.', () => from.relay.inFlightCount)
-  gauge('openai_proxy_request_body_bytes', 'Request bodies held in memory.', () => from.admission.bodyBytes)
+  gauge('openai_proxy_request_body_bytes', 'Request bodies held in memory.', () => from.capacity.bodyBytes)
   gauge('openai_proxy_journal_bytes', 'Size of the journal on disk.', () => from.journal.bytes)
   gauge('openai_proxy_journal_segments', 'Files of the journal.', () => from.journal.segmentCount)
   gauge('openai_proxy_journal_full', '1 while calls are refused because the journal has no room.', () =>
