@@ -40,6 +40,7 @@ export interface Journal {
   /** True while there is no room to promise that what is begun can also be ended. */
   readonly isFull: boolean
   readonly bytes: number
+  readonly segmentCount: number
   /** An attempt opened in this segment is settled no more, or again. */
   hold(segment: number): void
   release(segment: number): void
@@ -174,6 +175,10 @@ class FileJournal implements Journal {
     let bytes = this.#offset
     for (const size of this.#sizes.values()) bytes += size
     return bytes
+  }
+
+  get segmentCount(): number {
+    return this.#sizes.size + 1
   }
 
   hold(segment: number): void {
