@@ -1,0 +1,3 @@
+import { benchRelay } from './relay/run.ts'
+
+await benchRelay(process.argv.slice(2))
