@@ -1,5 +1,6 @@
 import type { Hono } from 'hono'
 import { HTTPException } from 'hono/http-exception'
+import { analyticsRoutes } from './analytics/routes.ts'
 import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
 import { contentRoutes } from './content/routes.ts'
@@ -7,7 +8,10 @@ import type { Context } from './context.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
-import { ratingRoutes } from './ratings/routes.ts'
+import { personaDefaultRoutes } from './personas/default-routes.ts'
+import { personaRoutes } from './personas/routes.ts'
+import { personaVersionRoutes } from './personas/version-routes.ts'
+import { ratingHistoryRoutes, ratingRoutes } from './ratings/routes.ts'
 import { userRoutes } from './users/routes.ts'
 import { VERSION } from './version.ts'
 
@@ -36,7 +40,12 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   if (surfaces.includes('admin')) {
     routes.route('/', userRoutes(context))
     routes.route('/', apiKeyRoutes(context))
+    routes.route('/', personaRoutes(context))
+    routes.route('/', personaVersionRoutes(context))
+    routes.route('/', personaDefaultRoutes(context))
     routes.route('/', contentRoutes(context))
+    routes.route('/', ratingHistoryRoutes(context))
+    routes.route('/', analyticsRoutes(context))
     const document = () =>
       routes.getOpenAPI31Document({
         openapi: '3.1.0',
@@ -64,7 +73,7 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
 }
 
 const DESCRIPTION =
-  "Administers one organization: its users and API keys. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
+  "Administers one organization: its users, API keys and personas. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
 
 /** The page is one document without scripts. */
 const DOCS_HEADERS = {

@@ -11,7 +11,7 @@ import { type Foundation, openFoundation } from './foundation.ts'
 import type { ProbeUpstream } from './health/service.ts'
 import type { Logger } from './http/log.ts'
 import { newAttemptId } from './ids.ts'
-import { type RetrieveResponse, startBackgroundPoller } from './ledger/background.ts'
+import { type RetrieveEnd, startBackgroundPoller } from './ledger/background.ts'
 import { openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
@@ -19,6 +19,7 @@ import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
+import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
 import { openUserDirectory } from './users/service.ts'
 
 /** What a running server holds: opened in reading order, closed in reverse. */
@@ -30,6 +31,7 @@ export interface Context extends Foundation {
   contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
   probeUpstream: ProbeUpstream
   isStopping: () => boolean
 }
@@ -37,7 +39,7 @@ export interface Context extends Foundation {
 /** @param probeUpstream comes from the data plane, which nothing here may import. */
 export async function openContext(
   config: Config,
-  plane: { probeUpstream: ProbeUpstream; retrieveResponse: RetrieveResponse; isStopping: () => boolean },
+  plane: { probeUpstream: ProbeUpstream; retrieveEnd: RetrieveEnd; isStopping: () => boolean },
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
   const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
@@ -122,7 +124,8 @@ export async function openContext(
       db,
       keyRing,
       ledger,
-      retrieveResponse: plane.retrieveResponse,
+      prices,
+      retrieveEnd: plane.retrieveEnd,
       onFault: (error) => log.warn({ err: error }, 'background responses could not be looked after; trying again'),
     }),
   )
@@ -139,6 +142,7 @@ export async function openContext(
     contents,
     prices,
     policies: openPolicyReader({ db, cache }),
+    personas: openPersonaDirectory({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Db, Tx } from '../db/database.ts'
 import { Secret } from '../secret.ts'
 import { ensureDataKey, ensureInstanceSecret, findDataKey } from './vault-store.ts'
@@ -16,6 +16,8 @@ export interface Vault {
   openBytes(tx: Tx, organizationId: string, context: string, sealed: Buffer): Promise<Buffer>
   /** A keyed hash (HMAC-SHA-256), 32 bytes: a stolen table can neither be used nor searched for known keys. */
   hash(text: string): Buffer
+  /** A key of 32 bytes for one purpose (HKDF, RFC 5869): the same in every process, and whatever becomes of the master key. */
+  deriveKey(purpose: string): Buffer
 }
 
 /** A sealed text that this key does not open: the wrong key, a row moved elsewhere, or a changed byte. */
@@ -81,6 +83,7 @@ export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<
       return decrypt(key, `${organizationId}|${context}`, sealed.subarray(`enc:${name}:`.length))
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
+    deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', pepper, '', purpose, KEY_BYTES)),
   }
 }
 

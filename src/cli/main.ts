@@ -3,20 +3,29 @@ import { type Argument, Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { explainStartFailure } from '../explain-failure.ts'
 import { VERSION } from '../version.ts'
+import { addAdoptCommand } from './commands/adopt.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+
+import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
+import { addPersonaDefaultCommands } from './commands/persona-defaults.ts'
+import { addPersonaVersionCommands } from './commands/persona-versions.ts'
+import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
+import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addTokenCommands } from './commands/tokens.ts'
+import { addUsageCommand } from './commands/usage.ts'
 import { addUserCommands } from './commands/users.ts'
 import { printError } from './output.ts'
 
@@ -36,7 +45,9 @@ try {
 
 function createProgram(): Command {
   const program = new Command('openai-proxy')
-    .description('Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys and tokens.')
+    .description(
+      'Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys, personas and tokens.',
+    )
     .version(VERSION, '-V, --version', 'print the version')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
@@ -51,11 +62,20 @@ function createProgram(): Command {
   program.commandsGroup('Organizations and users:')
   addOrganizationCommands(program)
   addPolicyCommands(program)
+  addAdoptCommand(program)
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
+  program.commandsGroup('Personas:')
+  addPersonaCommands(program)
+  addPersonaVersionCommands(program)
+  addPersonaDefaultCommands(program)
+  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
+  program.commandsGroup('Analytics:')
+  addUsageCommand(program)
+  addRatingsCommand(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
   addLedgerCommands(program)
@@ -63,6 +83,7 @@ function createProgram(): Command {
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
+  addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
   program.helpCommand('help [command]', 'explain a command')

@@ -15,6 +15,24 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /**
+   * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
+   * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
+   */
+  personas: 'replace' | 'append' | 'enforce'
+  /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
+  systemItems: 'allow' | 'drop' | 'refuse'
+  /** Who may use the responses, files and other objects made through the proxy: the `user` who made them, or the `organization`. */
+  shareObjects: 'user' | 'organization'
+  /** The models that may be used; null: every one. A name that ends in `*` stands for all that begin so. */
+  models: string[] | null
+  /**
+   * How `prompt_cache_key`, `safety_identifier` and `user` reach OpenAI: `namespaced`, as a keyed hash for each organization and user;
+   * `always`, so too, and with a `safety_identifier` where the caller sends none; or `as_sent`.
+   */
+  identifiers: 'namespaced' | 'as_sent' | 'always'
+  /** Realtime client secrets, with which an application talks to OpenAI past the proxy, unaccounted for: `refuse` or `allow` them. */
+  clientSecrets: 'refuse' | 'allow'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -22,6 +40,12 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  personas: 'replace',
+  systemItems: 'allow',
+  shareObjects: 'user',
+  models: null,
+  identifiers: 'namespaced',
+  clientSecrets: 'refuse',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -44,6 +68,7 @@ export async function updatePolicies(
       param: 'content_days',
     })
   }
+  if (changes.models) checkModels(changes.models)
   return db.forOrganization(caller.organizationId, async (tx) => {
     const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
     const row = {
@@ -51,6 +76,12 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      personas: policies.personas,
+      system_items: policies.systemItems,
+      share_objects: policies.shareObjects,
+      models: policies.models,
+      identifiers: policies.identifiers,
+      client_secrets: policies.clientSecrets,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -63,6 +94,25 @@ export async function updatePolicies(
 }
 
 const CONTENT_DAYS_MAX = 3650
+
+function checkModels(models: readonly string[]): void {
+  const isValid = models.length > 0 && models.length <= MODELS_MAX && models.every((model) => MODEL.test(model))
+  if (isValid) return
+  throw new AppError(
+    'invalid_request',
+    `Name 1 to ${MODELS_MAX} models, such as gpt-5 or gpt-5-*; the word "all" allows every one.`,
+    { param: 'models' },
+  )
+}
+
+const MODELS_MAX = 200
+const MODEL = /^[\w.:/-]{1,255}\*?$/
+
+/** Whether an organization may use a model. */
+export function isModelAllowed({ models }: Pick<Policies, 'models'>, model: string): boolean {
+  if (models === null) return true
+  return models.some((allowed) => (allowed.endsWith('*') ? model.startsWith(allowed.slice(0, -1)) : model === allowed))
+}
 
 /** The data plane's view: cached, and dropped within a second of a change. */
 export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
@@ -82,5 +132,11 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
+    systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
+    shareObjects: row.share_objects === 'organization' ? 'organization' : 'user',
+    models: row.models,
+    identifiers: row.identifiers === 'as_sent' || row.identifiers === 'always' ? row.identifiers : 'namespaced',
+    clientSecrets: row.client_secrets === 'allow' ? 'allow' : 'refuse',
   }
 }

@@ -11,6 +11,12 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  personas?: Policies['personas']
+  systemItems?: Policies['systemItems']
+  shareObjects?: Policies['shareObjects']
+  models?: string
+  identifiers?: string
+  clientSecrets?: Policies['clientSecrets']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -35,16 +41,55 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .addOption(
+      new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
+        'replace',
+        'append',
+        'enforce',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--system-items <policy>',
+        'messages of the roles system and developer, under --personas enforce',
+      ).choices(['allow', 'drop', 'refuse']),
+    )
+    .addOption(
+      new Option(
+        '--share-objects <policy>',
+        'who may use responses, files and other objects: who made them, or all',
+      ).choices(['user', 'organization']),
+    )
+    .option('--models <list>', 'the only models that may be used, comma-separated, such as gpt-5,gpt-5-*; or all')
+    .addOption(
+      new Option(
+        '--identifiers <policy>',
+        'how prompt_cache_key, safety_identifier and user reach OpenAI: hashed, hashed and never without one, or as sent',
+      ).choices(['namespaced', 'always', 'as-sent']),
+    )
+    .addOption(
+      new Option(
+        '--client-secrets <policy>',
+        'realtime secrets that let an application talk to OpenAI past the proxy',
+      ).choices(['refuse', 'allow']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays } = options
+      const { clientGone, unpricedModels, content, contentDays, personas, systemItems } = options
+      const { shareObjects, models, identifiers, clientSecrets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(personas && { personas }),
+        ...(systemItems && { systemItems }),
+        ...(shareObjects && { shareObjects }),
+        ...(models !== undefined && { models: parseModels(models) }),
+        ...(identifiers && { identifiers: identifiers.replace('-', '_') as Policies['identifiers'] }),
+        ...(clientSecrets && { clientSecrets }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -58,6 +103,12 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          personas: policies.personas,
+          system_items: policies.systemItems,
+          share_objects: policies.shareObjects,
+          models: policies.models,
+          identifiers: policies.identifiers,
+          client_secrets: policies.clientSecrets,
         },
         [
           '',
@@ -65,7 +116,22 @@ export function addPolicyCommands(program: Command): void {
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Personas: ${policies.personas}`,
+          `System items: ${policies.systemItems}`,
+          `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,
+          `Models: ${policies.models?.join(', ') ?? 'all'}`,
+          `Identifiers: ${policies.identifiers}`,
+          `Client secrets: ${policies.clientSecrets}`,
         ],
       )
     })
+}
+
+/** `all`, or names with commas between them. */
+function parseModels(text: string): string[] | null {
+  if (text.trim() === 'all') return null
+  return text
+    .split(',')
+    .map((model) => model.trim())
+    .filter((model) => model !== '')
 }
