@@ -4,6 +4,8 @@ import { asAdministrator, OPERATOR } from '../../src/auth/caller.ts'
 import { readConfig } from '../../src/config.ts'
 import { updatePolicies } from '../../src/organizations/policies.ts'
 import { createOrganization } from '../../src/organizations/service.ts'
+import { setDefault } from '../../src/personas/defaults.ts'
+import { createPersona } from '../../src/personas/service.ts'
 import { Secret } from '../../src/secret.ts'
 import { serve } from '../../src/serve.ts'
 import { createToken } from '../../src/tokens/service.ts'
@@ -23,6 +25,11 @@ const { context } = server
 const { id } = await createOrganization(context, OPERATOR, { name: 'Bench' })
 const admin = asAdministrator(OPERATOR, id)
 await createApiKey(context, admin, { upstreamKey: new Secret('sk-upstream-bench') })
+const persona = await createPersona(context, admin, {
+  name: 'Bench',
+  content: 'You answer in one sentence. '.repeat(20),
+})
+await setDefault(context, admin, { kind: 'organization' }, persona.id)
 const { jwt } = await createToken(context, admin, { days: 1 })
 await updatePolicies(context, admin, { content: 'none' })
 const delay = monitorEventLoopDelay({ resolution: 5 })

@@ -29,14 +29,19 @@ const PARTS: Record<string, Part> = {
   soak,
 }
 
-/** `npm run bench -- relay [part ...] [--quick] [--json file]`: the proxy against what it is compared with, in one run. */
-export async function benchRelay(words: readonly string[]): Promise<void> {
-  const json = words.includes('--json') ? words[words.indexOf('--json') + 1] : undefined
-  const isQuick = words.includes('--quick')
-  const chosen = words.filter((word) => !word.startsWith('--') && word !== json)
-  const unknown = chosen.find((name) => !(name in PARTS))
-  if (unknown !== undefined)
-    throw new Error(`There is no part "${unknown}"; there are ${Object.keys(PARTS).join(', ')}.`)
+export const RELAY_PARTS = Object.keys(PARTS)
+
+export interface RelayBenchOptions {
+  quick?: boolean
+  guard?: boolean
+  json?: string
+}
+
+/** The proxy against what it is compared with, in one run. */
+export async function benchRelay(names: readonly string[], options: RelayBenchOptions): Promise<void> {
+  const unknown = names.find((name) => !(name in PARTS))
+  if (unknown !== undefined) throw new Error(`There is no part "${unknown}"; there are ${RELAY_PARTS.join(', ')}.`)
+  const isQuick = options.quick === true
 
   keepOffFirstCore()
   const upstream = fork(join(import.meta.dirname, 'upstream.ts'))
@@ -61,7 +66,7 @@ export async function benchRelay(words: readonly string[]): Promise<void> {
 
   const results: Record<string, readonly Row[]> = {}
   for (const [name, part] of Object.entries(PARTS)) {
-    if (chosen.length > 0 ? !chosen.includes(name) : name === 'soak') continue
+    if (names.length > 0 ? !names.includes(name) : name === 'soak') continue
     const { title, rows } = await part(bench)
     console.log(`\n${title}`)
     console.table(rows)
@@ -69,7 +74,8 @@ export async function benchRelay(words: readonly string[]): Promise<void> {
   }
   for (const system of systems.values()) await system.stop()
   upstream.disconnect()
-  if (json !== undefined) await writeFile(json, `${JSON.stringify({ node: process.version, results }, undefined, 2)}\n`)
+  if (options.json !== undefined)
+    await writeFile(options.json, `${JSON.stringify({ node: process.version, results }, undefined, 2)}\n`)
 }
 
 /** Load, upstream and database leave the first core to what is measured. */

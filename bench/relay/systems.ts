@@ -26,7 +26,7 @@ export interface SystemKind {
 }
 
 const OUR_WORK =
-  'authentication, key choice, ownership, journal, ledger to Postgres, one log line a request; content policy none'
+  'authentication, key choice, ownership, a persona, journal, ledger to Postgres, one log line a request; content policy none'
 
 export const PROXY: SystemKind = {
   name: 'proxy',

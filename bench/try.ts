@@ -1,3 +1,0 @@
-import { benchRelay } from './relay/run.ts'
-
-await benchRelay(process.argv.slice(2))
