@@ -298,11 +298,12 @@ class FileJournal implements Journal {
 const RESERVE = 'reserve'
 
 function toFrame(record: unknown): Buffer {
-  const payload = Buffer.from(`${String.fromCharCode(FORMAT_VERSION)}${JSON.stringify(record)}`)
-  const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length)
-  frame.writeUInt32LE(payload.length, 0)
-  frame.writeUInt32LE(crc32c(payload), 4)
-  payload.copy(frame, HEADER_BYTES)
+  const json = JSON.stringify(record)
+  const frame = Buffer.allocUnsafe(HEADER_BYTES + 1 + Buffer.byteLength(json))
+  frame[HEADER_BYTES] = FORMAT_VERSION
+  frame.write(json, HEADER_BYTES + 1)
+  frame.writeUInt32LE(frame.length - HEADER_BYTES, 0)
+  frame.writeUInt32LE(crc32c(frame.subarray(HEADER_BYTES)), 4)
   return frame
 }
 

@@ -145,11 +145,12 @@ export function createRelay(deps: RelayDeps): Relay {
     if (endpoint.name === 'batches.create') {
       await checkBatchInput({ upstream, admission }, admitted, payload.inputFileId, batchLimits)
     }
-    if (response.destroyed) return
     if (endpoint.meter === 'none') {
-      calls.makePlain({ ...admitted, body })
+      const madeWith = await personaOf(admitted)
+      if (!response.destroyed) calls.makePlain({ ...admitted, body, persona: madeWith })
       return
     }
+    if (response.destroyed) return
     const { model, isStream, isBackground, isStored } = payload
     calls.makeMetered({
       ...admitted,
@@ -248,10 +249,10 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   async function relayCatalogue(asked: AskedCall): Promise<void> {
-    const { response, ids, policies, owner } = asked
+    const { response, ids, query, policies, owner } = asked
     const id = ids[0]?.id
     const fineTuned = id === undefined ? [] : requireModels(policies, [id])
-    const admitted = await admission.admit(asked, fineTuned)
+    const admitted = await admission.admit(asked, [...namedByTarget(ids, readQuery(query)), ...fineTuned])
     if (id === undefined) answer(response, await listModels(deps, { key: admitted.key, owner, policies }))
     else if (!response.destroyed) calls.makePlain(admitted)
   }
