@@ -143,7 +143,7 @@ export function readConfig(env: Environment): Config {
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
-    drainDelayMs: read.seconds('DRAIN_DELAY', 2),
+    drainDelayMs: read.seconds('DRAIN_DELAY', 5),
     replicaName: read.optionalText('REPLICA_NAME', 128),
     metricsToken: read.token('METRICS_TOKEN'),
     otlpEndpoint: read.optionalUrl('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://localhost:4318'),
