@@ -17,6 +17,7 @@ import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
 import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
+import { startRetention } from './ledger/retention.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
 import { openUserDirectory } from './users/service.ts'
@@ -41,7 +42,7 @@ export async function openContext(
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
   const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
-  const { db, log, vault, jwtSecretKey } = foundation
+  const { db, log, vault, jwtSecrets } = foundation
   const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
   stack.use(
     listen(db.connection, IDENTITY_CHANNEL, {
@@ -58,7 +59,7 @@ export async function openContext(
   const keyRing = openKeyRing({ db, vault, cache })
   const users = openUserDirectory({ db, cache, newUsersPerMinuteMax: config.newUsersPerMinuteMax })
   const acceptLegacyTokens = config.legacyTokens === 'accept'
-  const authenticator = openAuthenticator({ db, cache, jwtSecretKey, acceptLegacyTokens, keyRing, users })
+  const authenticator = openAuthenticator({ db, cache, jwtSecrets, acceptLegacyTokens, keyRing, users })
   const onFault = (error: Error, pendingCount: number) =>
     log.warn({ err: error, pending: pendingCount }, 'the database did not take a batch; it is sent again')
   const closeTimeoutMs = CLOSE_TIMEOUT_MS
@@ -104,6 +105,14 @@ export async function openContext(
       db,
       onPurged: (deleted) => log.info({ deleted }, 'content whose deadline has passed was deleted'),
       onFault: (error) => log.warn({ err: error }, 'content could not be purged; trying again'),
+    }),
+  )
+  stack.use(
+    startRetention({
+      db,
+      rowsDays: config.rowsDays ?? null,
+      onDone: (done) => log.info(done, 'rows that no policy keeps were deleted'),
+      onFault: (error) => log.warn({ err: error }, 'the table of attempts could not be looked after; trying again'),
     }),
   )
   const ledger = stack.use(

@@ -75,7 +75,14 @@ test('the guide explains every error code, under its status', () => {
 })
 
 test('the messages the guide quotes for a server that does not start are those of the source', () => {
-  const sources = ['explain-failure', 'config', 'instance-secrets', 'api-keys/vault', 'db/migrate', 'db/process-lock']
+  const sources = [
+    'explain-failure',
+    'config',
+    'instance-secrets',
+    'api-keys/master-keys',
+    'db/migrate',
+    'db/process-lock',
+  ]
     .concat([
       'ledger/price-table',
       ...['account', 'binaries', 'cluster', 'error', 'server'].map((f) => `db/embedded/${f}`),

@@ -13,6 +13,8 @@ import { addOrganizationCommands } from './commands/organizations.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addRetentionCommand } from './commands/retention.ts'
+import { addRotationCommands } from './commands/rotate.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -61,10 +63,12 @@ function createProgram(): Command {
   addLedgerCommands(program)
   addPriceCommands(program)
   addAuditCommands(program)
+  addRetentionCommand(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
+  addRotationCommands(program)
   program.helpCommand('help [command]', 'explain a command')
   return program
 }

@@ -1,5 +1,6 @@
 import type { Db } from '../db/database.ts'
-import { deleteExpiredInAny } from './store.ts'
+import { startPeriodic } from '../periodic.ts'
+import { deleteContentsBefore, deleteExpiredInAny } from './store.ts'
 
 /**
  * Deletes all content that has reached its deadline, a little at a time; several servers share the work.
@@ -21,37 +22,31 @@ export function startContentPurge(deps: {
   onPurged: (deletedCount: number) => void
   onFault: (error: Error) => void
 }): AsyncDisposable {
-  const closing = new AbortController()
-  let timer: NodeJS.Timeout | undefined
-  let running = turn()
-
-  async function turn(): Promise<void> {
-    let waitMs = INTERVAL_MS
-    try {
-      const deletedCount = await purgeExpiredContent(deps, closing.signal)
+  return startPeriodic({
+    async work(signal) {
+      const deletedCount = await purgeExpiredContent(deps, signal)
       if (deletedCount > 0) deps.onPurged(deletedCount)
-    } catch (error) {
-      deps.onFault(error as Error)
-      waitMs = RETRY_MS
-    }
-    if (closing.signal.aborted) return
-    timer = setTimeout(() => {
-      running = turn()
-    }, waitMs)
-    timer.unref()
-  }
-
-  return {
-    async [Symbol.asyncDispose]() {
-      closing.abort()
-      clearTimeout(timer)
-      await running
     },
+    intervalMs: 3_600_000,
+    retryMs: 60_000,
+    onFault: deps.onFault,
+  })
+}
+
+/** Deletes what an organization keeps of calls before a day: content does not outlive the rows that say whose it is. */
+export async function deleteContentBefore({ db }: { db: Db }, organizationId: string, day: string): Promise<number> {
+  let deleted = 0
+  for (;;) {
+    const count = await db.forOrganization(
+      organizationId,
+      (tx) => deleteContentsBefore(tx, organizationId, day, BATCH_MAX),
+      BATCH_TIMEOUT_MS,
+    )
+    deleted += count
+    if (count < BATCH_MAX) return deleted
   }
 }
 
 /** Bodies are up to a mebibyte: as many of them as a database deletes well within its time. */
 const BATCH_MAX = 200
 const BATCH_TIMEOUT_MS = 5000
-const INTERVAL_MS = 3_600_000
-const RETRY_MS = 60_000

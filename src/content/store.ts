@@ -64,3 +64,75 @@ export async function deleteExpiredInAny(tx: Tx, limit: number): Promise<number>
     )`.execute(tx)
   return Number(numAffectedRows ?? 0n)
 }
+
+/** Deletes some of what an organization keeps of calls before a day (UTC). */
+export async function deleteContentsBefore(
+  tx: Tx,
+  organizationId: string,
+  day: string,
+  limit: number,
+): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from contents where (organization_id, attempt_id, kind) in (
+      select organization_id, attempt_id, kind from contents
+      where organization_id = ${organizationId} and created_at < ${day}::date::timestamp at time zone 'UTC'
+      order by attempt_id
+      limit ${limit}
+    )`.execute(tx)
+  return Number(numAffectedRows ?? 0n)
+}
+
+/** Some bodies that another data key than the named one has sealed, in the order of their keys. */
+export async function lockSealedByOther(
+  tx: Tx,
+  organizationId: string,
+  keyName: string,
+  after: string | undefined,
+  limit: number,
+) {
+  const [attemptId = ZERO_ID, kind = ''] = after?.split(' ') ?? []
+  return tx
+    .selectFrom('contents')
+    .select(['attempt_id', 'kind', 'sealed'])
+    .where('organization_id', '=', organizationId)
+    .where((eb) => eb(eb.refTuple('attempt_id', 'kind'), '>', eb.tuple(attemptId, kind)))
+    .where(isSealedByOther(keyName))
+    .orderBy('attempt_id')
+    .orderBy('kind')
+    .limit(limit)
+    .forUpdate()
+    .execute()
+}
+
+const ZERO_ID = '00000000-0000-0000-0000-000000000000'
+
+export async function countSealedByOther(tx: Tx, organizationId: string, keyName: string): Promise<number> {
+  const row = await tx
+    .selectFrom('contents')
+    .select((eb) => eb.fn.countAll<bigint>().as('count'))
+    .where('organization_id', '=', organizationId)
+    .where(isSealedByOther(keyName))
+    .executeTakeFirstOrThrow()
+  return Number(row.count)
+}
+
+/** Only the head is read: bodies are stored apart from their rows, uncompressed. */
+function isSealedByOther(keyName: string) {
+  const head = Buffer.from(`enc:${keyName}:`)
+  return sql<boolean>`substring(sealed from 1 for ${head.length}) <> ${head}`
+}
+
+export async function replaceSealed(
+  tx: Tx,
+  organizationId: string,
+  { attempt_id, kind }: { attempt_id: string; kind: string },
+  sealed: Buffer,
+): Promise<void> {
+  await tx
+    .updateTable('contents')
+    .set({ sealed })
+    .where('organization_id', '=', organizationId)
+    .where('attempt_id', '=', attempt_id)
+    .where('kind', '=', kind)
+    .execute()
+}

@@ -1,5 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { KeyRing } from '../api-keys/key-ring.ts'
+import type { Vault } from '../api-keys/vault.ts'
 import type { Authenticator } from '../auth/authenticate.ts'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
@@ -13,6 +14,7 @@ export const SERVICE_NAME = 'OpenAI Inference Proxy'
 /** Is it alive, is it ready, and does OpenAI answer? The first three are for load balancers and need no credential. */
 export function healthRoutes(deps: {
   db: Db
+  vault: Vault
   isStopping: () => boolean
   authenticator: Authenticator
   keyRing: KeyRing
@@ -74,7 +76,10 @@ const ready = createRoute({
   path: '/readyz',
   tags: ['health'],
   summary: 'The process takes requests (send it none if not)',
-  responses: { 200: json('Ready', statusSchema), 503: json('Stopping, or without its database', statusSchema) },
+  responses: {
+    200: json('Ready', statusSchema),
+    503: json('Stopping, or without its database or encryption key', statusSchema),
+  },
 })
 
 const upstream = createRoute({

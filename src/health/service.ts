@@ -1,4 +1,5 @@
 import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
+import type { Vault } from '../api-keys/vault.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 
@@ -34,19 +35,21 @@ export async function checkUpstream(
   return { status: 'degraded', message, openaiStatus: 'error' }
 }
 
-/** Whether this process can take requests: it is not stopping, and the database answers. */
+/** Whether this process can take requests: it is not stopping, the database answers, and what is sealed there can be opened. */
 export async function checkReady({
   db,
+  vault,
   isStopping,
 }: {
   db: Db
+  vault: Vault
   isStopping: () => boolean
-}): Promise<'ready' | 'stopping' | 'no_database'> {
+}): Promise<'ready' | 'stopping' | 'no_database' | 'wrong_encryption_key'> {
   if (isStopping()) return 'stopping'
   try {
-    await db.forOperator(async () => {})
+    await db.forOperator((tx) => vault.check(tx))
     return 'ready'
-  } catch {
-    return 'no_database'
+  } catch (error) {
+    return error instanceof AppError && error.code === 'encryption_key_missing' ? 'wrong_encryption_key' : 'no_database'
   }
 }

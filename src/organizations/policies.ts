@@ -15,6 +15,8 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /** How long the rows of calls are kept, by whole months; null: as the installation says. Sums are kept for ever. */
+  rowsDays: number | null
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -22,6 +24,7 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  rowsDays: null,
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -44,6 +47,12 @@ export async function updatePolicies(
       param: 'content_days',
     })
   }
+  const { rowsDays = null } = changes
+  if (rowsDays !== null && (!Number.isInteger(rowsDays) || rowsDays < ROWS_DAYS_MIN || rowsDays > ROWS_DAYS_MAX)) {
+    throw new AppError('invalid_request', `Rows are kept for ${ROWS_DAYS_MIN} to ${ROWS_DAYS_MAX} whole days.`, {
+      param: 'rows_days',
+    })
+  }
   return db.forOrganization(caller.organizationId, async (tx) => {
     const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
     const row = {
@@ -51,6 +60,7 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      rows_days: policies.rowsDays,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -63,6 +73,8 @@ export async function updatePolicies(
 }
 
 const CONTENT_DAYS_MAX = 3650
+const ROWS_DAYS_MIN = 31
+const ROWS_DAYS_MAX = 36_500
 
 /** The data plane's view: cached, and dropped within a second of a change. */
 export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
@@ -82,5 +94,6 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    rowsDays: row.rows_days,
   }
 }

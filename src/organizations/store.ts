@@ -23,12 +23,13 @@ export interface PoliciesRow {
   unpriced_models: string
   content: string
   content_days: number
+  rows_days: number | null
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days'])
+    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'rows_days'])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

@@ -11,6 +11,7 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  rowsDays?: string
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -35,16 +36,18 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .option('--rows-days <n>', 'for how many days rows of calls are kept; "default": as the installation says')
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays } = options
+      const { clientGone, unpricedModels, content, contentDays, rowsDays } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(rowsDays !== undefined && { rowsDays: rowsDays === 'default' ? null : Number(rowsDays) }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -58,6 +61,7 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          rows_days: policies.rowsDays,
         },
         [
           '',
@@ -65,6 +69,7 @@ export function addPolicyCommands(program: Command): void {
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
         ],
       )
     })
