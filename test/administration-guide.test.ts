@@ -209,6 +209,7 @@ async function openShell(): Promise<Shell> {
 const PRINTED: [placeholder: string, command: string, pattern: RegExp][] = [
   ['org-id', 'create-org', /^ID: (\S+)$/m],
   ['user-id', 'create-user', /^Internal ID: (\S+)$/m],
+  ['leaving-id', 'leaving@example.com', /^Internal ID: (\S+)$/m],
   ['synthetic-key', 'create-key', /^Synthetic Key: (\S+)$/m],
   ['key-id', 'list-keys', /^ID: (\S+)$/m],
   ['token', 'create-jwt', /^Authorization: Bearer (\S+)$/m],

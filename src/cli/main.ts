@@ -6,6 +6,7 @@ import { VERSION } from '../version.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
+import { addExportCommand } from './commands/export.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
@@ -64,6 +65,7 @@ function createProgram(): Command {
   addPriceCommands(program)
   addAuditCommands(program)
   addRetentionCommand(program)
+  addExportCommand(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
   addMigrateCommand(program)

@@ -42,7 +42,7 @@ export async function insertContentsInAny(tx: Tx, rows: readonly ContentRow[]): 
 export async function findContents(tx: Tx, organizationId: string, attemptId: string) {
   return tx
     .selectFrom('contents')
-    .select(['kind', 'sealed', 'original_bytes', 'is_cut'])
+    .select(['kind', 'sealed', 'original_bytes', 'is_cut', 'created_at', 'expires_at'])
     .where('organization_id', '=', organizationId)
     .where('attempt_id', '=', attemptId)
     .where('expires_at', '>', sql<Date>`now()`)
@@ -63,6 +63,56 @@ export async function deleteExpiredInAny(tx: Tx, limit: number): Promise<number>
       for update skip locked
     )`.execute(tx)
   return Number(numAffectedRows ?? 0n)
+}
+
+/** Deletes some of what is kept of a user's calls. */
+export async function deleteContentsOfUser(
+  tx: Tx,
+  organizationId: string,
+  userId: string,
+  limit: number,
+): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from contents where (organization_id, attempt_id, kind) in (
+      select organization_id, attempt_id, kind from contents join attempts using (organization_id, attempt_id)
+      where organization_id = ${organizationId} and attempts.user_id = ${userId}
+      limit ${limit}
+    )`.execute(tx)
+  return Number(numAffectedRows ?? 0n)
+}
+
+/** Deletes some of what came after a user was erased: of calls that were under way, for as long as calls can be. */
+export async function deleteContentsOfErasedInAny(tx: Tx, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from contents where (organization_id, attempt_id, kind) in (
+      select contents.organization_id, contents.attempt_id, contents.kind
+      from users
+      join attempts on attempts.organization_id = users.organization_id and attempts.user_id = users.id
+      join contents on contents.organization_id = attempts.organization_id and contents.attempt_id = attempts.attempt_id
+      where users.erased_at > now() - interval '2 days' and attempts.opened_at > users.erased_at - interval '3 days'
+      limit ${limit}
+    )`.execute(tx)
+  return Number(numAffectedRows ?? 0n)
+}
+
+/** A page of everything that is kept of an organization, in the order of the keys. */
+export async function listContents(
+  tx: Tx,
+  organizationId: string,
+  after: { attempt_id: string; kind: string } | undefined,
+  limit: number,
+) {
+  const { attempt_id, kind } = after ?? { attempt_id: ZERO_ID, kind: '' }
+  return tx
+    .selectFrom('contents')
+    .select(['attempt_id', 'kind', 'sealed', 'original_bytes', 'is_cut', 'created_at', 'expires_at'])
+    .where('organization_id', '=', organizationId)
+    .where((eb) => eb(eb.refTuple('attempt_id', 'kind'), '>', eb.tuple(attempt_id, kind)))
+    .where('expires_at', '>', sql<Date>`now()`)
+    .orderBy('attempt_id')
+    .orderBy('kind')
+    .limit(limit)
+    .execute()
 }
 
 /** Deletes some of what an organization keeps of calls before a day (UTC). */
