@@ -45,6 +45,8 @@ export interface Config {
   shutdownTimeoutMs: number
   /** How long a record of the journal may be in memory only, should the power fail. */
   journalSyncMs: number
+  /** `every`: a record is on the disk before its call leaves or its answer ends, at the price of one sync each. */
+  journalSync: 'interval' | 'every'
   journalBytesMax: number
   /** For how long rows of calls are kept where an organization's policy does not say; absent: for ever. */
   rowsDays: number | undefined
@@ -126,6 +128,7 @@ export function readConfig(env: Environment): Config {
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
     journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
     rowsDays: read.optionalInteger('ROWS_DAYS', 31, 36_500),
+    journalSync: read.choice('JOURNAL_SYNC', ['interval', 'every'], 'interval'),
     pricesFile: read.optionalText('PRICES_FILE'),
     journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
   }

@@ -20,6 +20,7 @@ import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { startRetention } from './ledger/retention.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
+import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
 import { openUserDirectory } from './users/service.ts'
 
 /** What a running server holds: opened in reading order, closed in reverse. */
@@ -31,6 +32,7 @@ export interface Context extends Foundation {
   contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
   probeUpstream: ProbeUpstream
   isStopping: () => boolean
 }
@@ -69,6 +71,7 @@ export async function openContext(
       directory: journals,
       name: newAttemptId(Date.now()),
       syncIntervalMs: config.journalSyncMs,
+      sync: config.journalSync,
       bytesMax: config.journalBytesMax,
       onFault: (error, what) => log.error({ err: error }, what),
     }),
@@ -147,6 +150,7 @@ export async function openContext(
     contents,
     prices,
     policies: openPolicyReader({ db, cache }),
+    personas: openPersonaDirectory({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

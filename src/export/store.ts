@@ -18,6 +18,31 @@ export const EXPORTED_TABLES: readonly ExportedTable[] = [
   { type: 'user', table: 'users', key: [['id', 'uuid']] },
   { type: 'api_key', table: 'api_keys', key: [['id', 'uuid']], omit: ['key_hash', 'upstream_key_sealed'] },
   { type: 'token', table: 'tokens', key: [['id', 'uuid']] },
+  { type: 'persona', table: 'personas', key: [['id', 'uuid']] },
+  {
+    type: 'persona_version',
+    table: 'persona_versions',
+    key: [
+      ['persona_id', 'uuid'],
+      ['version', 'integer'],
+    ],
+  },
+  {
+    type: 'persona_rollout',
+    table: 'persona_rollouts',
+    key: [
+      ['persona_id', 'uuid'],
+      ['version', 'integer'],
+    ],
+  },
+  {
+    type: 'persona_default',
+    table: 'persona_defaults',
+    key: [
+      ['scope', 'text'],
+      ['target_id', 'uuid'],
+    ],
+  },
   {
     type: 'session',
     table: 'sessions',

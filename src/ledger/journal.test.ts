@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import fs from 'node:fs'
 import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -123,8 +125,32 @@ test("a living process's journal is nobody else's to recover; closed without los
   assert.deepEqual(await readdir(parent), [])
 })
 
+test('with JOURNAL_SYNC=every a record is on the disk when its append returns, and one that may not be is taken back', async (t) => {
+  const { journal, directory } = await open({ sync: 'every' })
+  const syncs = t.mock.method(fs, 'fdatasyncSync')
+  syncBuiltinESMExports()
+  after(syncBuiltinESMExports)
+
+  journal.append({ text: 'one' })
+  journal.append({ text: 'two' })
+  const syncCount = syncs.mock.callCount()
+  syncs.mock.mockImplementationOnce(() => {
+    throw new Error('EIO')
+  })
+  assert.throws(() => journal.append({ text: 'lost' }), /EIO/)
+  journal.append({ text: 'three' })
+
+  assert.equal(syncCount, 2)
+  const { records, damagedBytes } = await readJournal(directory)
+  assert.deepEqual(
+    records.map(({ record }) => record),
+    [{ text: 'one' }, { text: 'two' }, { text: 'three' }],
+  )
+  assert.equal(damagedBytes, 0)
+})
+
 async function open(
-  options: { bytesMax?: number } = {},
+  options: { bytesMax?: number; sync?: 'interval' | 'every' } = {},
 ): Promise<{ journal: Journal; directory: string; parent: string }> {
   const parent = await mkdtemp(join(tmpdir(), 'journal-'))
   const faults: Error[] = []
@@ -132,6 +158,7 @@ async function open(
     directory: parent,
     name: 'test',
     syncIntervalMs: 5,
+    sync: options.sync ?? 'interval',
     bytesMax: options.bytesMax ?? 1e9,
     onFault: (error) => faults.push(error),
   })

@@ -1,6 +1,7 @@
 import {
   closeSync,
   fdatasync,
+  fdatasyncSync,
   fsyncSync,
   ftruncateSync,
   openSync,
@@ -29,7 +30,7 @@ export interface Position {
  * A file of records on this machine's disk, so that no call upstream is forgotten when the process or the database dies.
  *
  * An append is in the hands of the operating system when it returns: it survives `kill -9`. It survives a power cut once it has been
- * synced, at most `syncIntervalMs` later. Records are framed by length and CRC-32C; what a crash left torn is cut off on reading.
+ * synced, at most `syncIntervalMs` later or before the append returns. Records are framed by length and CRC-32C; what a crash left torn is cut off on reading.
  */
 export interface Journal {
   /** @throws the file system's error when the disk is full; nothing half-written stays behind. */
@@ -50,6 +51,8 @@ export interface Journal {
 export interface JournalOptions {
   directory: string
   syncIntervalMs: number
+  /** `every`: each record is on the disk when its append returns. */
+  sync: 'interval' | 'every'
   bytesMax: number
   onFault(error: Error, what: string): void
 }
@@ -145,6 +148,7 @@ class FileJournal implements Journal {
     const frame = toFrame(record)
     if (this.#offset > 0 && this.#offset + frame.length > SEGMENT_BYTES) this.#rotate()
     this.#write(frame)
+    if (this.#options.sync === 'every') this.#syncNow(frame)
     this.#isShipped = false
     return { segment: this.#segment, offset: this.#offset }
   }
@@ -220,6 +224,18 @@ class FileJournal implements Journal {
     }
     this.#offset += frame.length
     this.#isDirty = true
+  }
+
+  /** What may not be on the disk counts as not written: the frame is taken back and its writer told. */
+  #syncNow(frame: Buffer): void {
+    try {
+      fdatasyncSync(this.#file)
+      this.#isDirty = false
+    } catch (error) {
+      this.#offset -= frame.length
+      ftruncateSync(this.#file, this.#offset)
+      throw error
+    }
   }
 
   #rotate(): void {

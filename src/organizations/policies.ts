@@ -17,6 +17,13 @@ export interface Policies {
   contentDays: number
   /** How long the rows of calls are kept, by whole months; null: as the installation says. Sums are kept for ever. */
   rowsDays: number | null
+  /**
+   * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
+   * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
+   */
+  personas: 'replace' | 'append' | 'enforce'
+  /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
+  systemItems: 'allow' | 'drop' | 'refuse'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -25,6 +32,8 @@ const DEFAULT_POLICIES: Policies = {
   content: 'full',
   contentDays: 30,
   rowsDays: null,
+  personas: 'replace',
+  systemItems: 'allow',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -61,6 +70,8 @@ export async function updatePolicies(
       content: policies.content,
       content_days: policies.contentDays,
       rows_days: policies.rowsDays,
+      personas: policies.personas,
+      system_items: policies.systemItems,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -95,5 +106,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
     rowsDays: row.rows_days,
+    personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
+    systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
   }
 }

@@ -24,12 +24,14 @@ export interface PoliciesRow {
   content: string
   content_days: number
   rows_days: number | null
+  personas: string
+  system_items: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'rows_days'])
+    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'rows_days', 'personas', 'system_items'])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

@@ -18,6 +18,8 @@ export interface OwnedObject {
   apiKeyId: string
   objectId: string
   kind: 'response' | 'conversation'
+  /** What it was made with: the text of this persona is hidden from whoever reads the object. */
+  persona?: { id: string; version: number } | undefined
 }
 
 /**
@@ -58,7 +60,9 @@ export function openOwnership(deps: {
     const row = await deps.db.forOrganization(organizationId, (tx) => findOwnedObject(tx, organizationId, objectId))
     if (!row) return undefined
     const kind = row.kind as OwnedObject['kind']
-    return { organizationId, userId: row.user_id, apiKeyId: row.api_key_id, objectId, kind }
+    const { persona_id: id, persona_version: version } = row
+    const persona = id === null || version === null ? undefined : { id, version }
+    return { organizationId, userId: row.user_id, apiKeyId: row.api_key_id, objectId, kind, persona }
   }
 
   return {
@@ -105,6 +109,8 @@ function toRow(object: OwnedObject): OwnedObjectRow {
     kind: object.kind,
     user_id: object.userId,
     api_key_id: object.apiKeyId,
+    persona_id: object.persona?.id ?? null,
+    persona_version: object.persona?.version ?? null,
   }
 }
 

@@ -1,3 +1,5 @@
+import type { InstructionsForm } from './instructions.ts'
+
 /** A relayed OpenAI endpoint. What is not in the table below is not relayed. */
 export interface Endpoint {
   /** The name under which its calls are recorded. */
@@ -9,11 +11,20 @@ export interface Endpoint {
   body: 'json' | 'none'
   /** `responses`: each call is an attempt with a usage. `none`: it costs nothing and is not recorded. */
   meter: 'responses' | 'none'
+  /** Where its bodies take instructions, and a persona its place. */
+  instructions?: InstructionsForm
 }
 
 /** The path the client calls is `/v1` and the path below. */
 export const ENDPOINTS: readonly Endpoint[] = [
-  { name: 'responses.create', method: 'POST', path: '/responses', body: 'json', meter: 'responses' },
+  {
+    name: 'responses.create',
+    method: 'POST',
+    path: '/responses',
+    body: 'json',
+    meter: 'responses',
+    instructions: 'responses',
+  },
   { name: 'responses.retrieve', method: 'GET', path: '/responses/{response_id}', body: 'none', meter: 'none' },
   { name: 'responses.delete', method: 'DELETE', path: '/responses/{response_id}', body: 'none', meter: 'none' },
   { name: 'responses.cancel', method: 'POST', path: '/responses/{response_id}/cancel', body: 'none', meter: 'none' },

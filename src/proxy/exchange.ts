@@ -6,6 +6,8 @@ import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.t
 import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
+import type { HiddenText } from './hidden-text.ts'
+import { openRedactor, type Redactor } from './redact.ts'
 import { upstreamFault } from './upstream.ts'
 
 /** What an exchange needs to know and whom it tells. */
@@ -22,6 +24,8 @@ export interface ExchangeOptions {
   drains: Drains | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
+  /** Given when a persona is in it: what the client may not be told. */
+  hidden: HiddenText | undefined
   /** A response id is about to reach the client: whose it is must be on record first. */
   onResponseId(id: string): void
   /** Answers with our own error; the head has not been sent. */
@@ -45,6 +49,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
+  #redactor: Redactor | undefined
+  #unsentHead: (() => void) | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -107,10 +113,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#httpStatus = status
     this.#firstByteMs = Math.round(performance.now() - this.#startedAt)
     this.#upstreamRequestId = headerText(headers['x-request-id'])
-    const refusal = refusalFor(status)
+    const { hidden } = this.#options
+    const refusal = refusalFor(status) ?? (hidden && isEncoded(headers) ? unreadable() : undefined)
     if (refusal) {
       this.#isDiscarding = true
-      this.#settle('upstream_error', refusal.code, { source: 'none' })
+      this.#settle('upstream_error', refusal.code, { source: status === 200 ? 'unknown' : 'none' })
       this.#options.refuse(refusal)
       return
     }
@@ -118,8 +125,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
     this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
-    this.#response.writeHead(status, clientHeaders(headers))
+    if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
+    const kept = clientHeaders(headers, hidden ? 'edited' : 'as it came')
+    this.#unsentHead = () => this.#response.writeHead(status, kept)
+    // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
+    if (!hidden || this.#isStream) this.#sendHead()
     if (this.#isStream) this.#response.flushHeaders()
+  }
+
+  #sendHead(): void {
+    this.#unsentHead?.()
+    this.#unsentHead = undefined
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -127,13 +143,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
     // Watched first: whoever sees the end of an answer finds it recorded.
     this.#watcher.push(chunk)
     this.#recordResponseId()
-    this.#options.capture?.push(chunk)
+    const passed = this.#redactor?.push(chunk) ?? chunk
+    this.#options.capture?.push(passed)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (!this.#response.write(chunk)) {
+    if (passed.length === 0) return
+    this.#sendHead()
+    if (!this.#response.write(passed)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
@@ -150,7 +169,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     this.#settleAnswer()
-    this.#response.end()
+    if (this.#redactor?.isLost) {
+      this.#fail(unreadable())
+      return
+    }
+    const rest = this.#redactor?.finish()
+    if (rest) this.#options.capture?.push(rest)
+    this.#sendHead()
+    this.#response.end(rest)
     this.#close()
   }
 
@@ -307,6 +333,15 @@ function refusalFor(status: number): AppError | undefined {
     return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
   }
   return undefined
+}
+
+/** An answer with a persona in it is read, or not passed on. */
+function unreadable(): AppError {
+  return new AppError('upstream_unreachable', "OpenAI's answer is not in a form that can be read and passed on.")
+}
+
+function isEncoded(headers: IncomingHttpHeaders): boolean {
+  return (headerText(headers['content-encoding']) ?? 'identity').toLowerCase() !== 'identity'
 }
 
 function isEventStream(contentType: string): boolean {

@@ -28,11 +28,14 @@ export function upstreamHeaders(
   return headers
 }
 
-/** What comes back to the client, by allow-list; framing is Node's own. */
-export function clientHeaders(headers: IncomingHttpHeaders): string[] {
+/**
+ * What comes back to the client, by allow-list; framing is Node's own.
+ * @param body one that is edited has another length than OpenAI says.
+ */
+export function clientHeaders(headers: IncomingHttpHeaders, body: 'as it came' | 'edited' = 'as it came'): string[] {
   const kept: string[] = []
   for (const name in headers) {
-    if (!isReturned(name)) continue
+    if (!isReturned(name) || (body === 'edited' && name === 'content-length')) continue
     const value = headers[name]
     if (typeof value === 'string') kept.push(name, value)
     else if (Array.isArray(value)) for (const one of value) kept.push(name, one)

@@ -1,11 +1,13 @@
 import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage } from 'node:http'
 import { AppError } from '../errors.ts'
-import { JsonFields } from './json-fields.ts'
+import { type JsonField, JsonFields } from './json-fields.ts'
 
 /** A request's body: the caller's own bytes, and the few fields of it that the proxy reads. */
 export interface Payload {
   bytes: Buffer
+  /** Where the fields of the outer object stand. */
+  fields: ReadonlyMap<string, JsonField>
   model: string | null
   isStream: boolean
   isBackground: boolean
@@ -45,6 +47,7 @@ export async function readPayload(request: IncomingMessage, bytesMax: number): P
   }
   return {
     bytes,
+    fields: json.fields,
     model: readText(json, 'model') ?? null,
     isStream: json.value('stream') === true,
     isBackground: json.value('background') === true,

@@ -13,11 +13,14 @@ import type { Attempt, Ledger } from '../ledger/ledger.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { OwnedObject, Ownership } from '../ownership/service.ts'
+import type { PersonaDirectory } from '../personas/directory.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
 import { upstreamHeaders } from './headers.ts'
+import { HiddenText } from './hidden-text.ts'
 import { bodyTooLarge, type Payload, readPayload } from './payload.ts'
+import { applyPersona, type UsedPersona } from './personas.ts'
 import { type Upstream, upstreamFault } from './upstream.ts'
 
 /** The data plane: requests to OpenAI's endpoints, on their way there and back. */
@@ -50,7 +53,11 @@ interface AskedCall {
 
 interface MeteredCall extends AskedCall {
   sessionId: string
+  /** As the caller sent it. */
   payload: Payload
+  /** As OpenAI gets it. */
+  body: Buffer
+  persona: UsedPersona | undefined
   policies: Policies
   key: UpstreamKey
 }
@@ -68,10 +75,12 @@ export interface RelayDeps {
   upstream: Upstream
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, ledger, contents, upstream, prices, policies: readPolicies } = deps
+  const { config, authenticator, keyRing, ownership, ledger, contents, upstream, prices, personas } = deps
+  const { policies: readPolicies } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
   let admittedCount = 0
@@ -99,17 +108,29 @@ export function createRelay(deps: RelayDeps): Relay {
     const policies = await readPolicies(identity.organizationId)
     if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
     const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
+    const { body, persona } = endpoint.instructions
+      ? await applyPersona(personas, {
+          form: endpoint.instructions,
+          body: payload,
+          personaHeader: call.headers.personaId,
+          identity,
+          apiKeyId: key.apiKeyId,
+          sessionId,
+          continues: origin?.persona,
+          policies,
+        })
+      : { body: payload.bytes, persona: undefined }
     if (response.destroyed) return
-    relayMetered({ request, response, endpoint, call, identity, sessionId, payload, policies, key }, 1)
+    relayMetered({ request, response, endpoint, call, identity, sessionId, payload, body, persona, policies, key }, 1)
   }
 
   /** A call that is recorded. One that could not leave is tried once more, as an attempt of its own. */
   function relayMetered(metered: MeteredCall, attemptNumber: number): void {
-    const { response, endpoint, call, identity, sessionId, payload, policies, key } = metered
+    const { response, endpoint, call, identity, sessionId, payload, body, persona, policies, key } = metered
     const { organizationId, userId } = identity
     const owner = { organizationId, userId, apiKeyId: key.apiKeyId }
     const days = policies.contentDays
-    const input = measureInput(payload.bytes)
+    const input = measureInput(body)
     const opening = {
       requestId: call.requestId,
       attemptNumber,
@@ -122,7 +143,10 @@ export function createRelay(deps: RelayDeps): Relay {
       isStream: payload.isStream,
       inputTokensEstimate: estimateInputTokens(input),
       isBackground: payload.isBackground,
+      personaId: persona?.id,
+      personaVersion: persona?.version,
     }
+    // What went between caller and proxy: the persona's text is in its version, and stays there.
     const content =
       policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
     const attempt = ledger.open(opening, input, () => exchange.progress())
@@ -135,7 +159,14 @@ export function createRelay(deps: RelayDeps): Relay {
       isBackground: payload.isBackground,
       drains: policies.clientGone === 'drain' ? drains : undefined,
       capture: content?.response,
-      onResponseId: (objectId) => ownership.record({ ...owner, objectId, kind: 'response' }),
+      hidden: persona && new HiddenText(persona.hidden),
+      onResponseId: (objectId) =>
+        ownership.record({
+          ...owner,
+          objectId,
+          kind: 'response',
+          ...(persona && { persona: { id: persona.id, version: persona.version } }),
+        }),
       refuse: call.refuse,
       tryAgain: attemptNumber < ATTEMPTS_MAX ? again(metered, attemptNumber + 1) : undefined,
       onClose: (wasSent) => {
@@ -145,7 +176,7 @@ export function createRelay(deps: RelayDeps): Relay {
         contents.keep({ organizationId, attemptId: attempt.id, days, request, response: response.take() })
       },
     })
-    dispatch(exchange, metered, key, payload.bytes)
+    dispatch(exchange, metered, key, body)
   }
 
   /** Apart from the closures above, so that they do not keep the body alive for as long as its answer takes. */
@@ -160,6 +191,8 @@ export function createRelay(deps: RelayDeps): Relay {
     const responseId = call.responseId ?? ''
     const object = await ownership.require(identity, 'response', responseId, 'response_id')
     const key = await keyRing.choose(organizationId, userId, identity.apiKeyId, object.apiKeyId)
+    const { persona } = object
+    const hidden = persona && new HiddenText([await personas.content(organizationId, persona.id, persona.version)])
     if (response.destroyed) return
     const exchange: Exchange = new Exchange({
       response,
@@ -171,6 +204,7 @@ export function createRelay(deps: RelayDeps): Relay {
       isBackground: false,
       drains: undefined,
       capture: undefined,
+      hidden,
       onResponseId: () => {},
       refuse: call.refuse,
       tryAgain: undefined,

@@ -12,6 +12,8 @@ type PolicyOptions = OutputOptions & {
   content?: Policies['content']
   contentDays?: string
   rowsDays?: string
+  personas?: Policies['personas']
+  systemItems?: Policies['systemItems']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -37,17 +39,32 @@ export function addPolicyCommands(program: Command): void {
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
     .option('--rows-days <n>', 'for how many days rows of calls are kept; "default": as the installation says')
+    .addOption(
+      new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
+        'replace',
+        'append',
+        'enforce',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--system-items <policy>',
+        'messages of the roles system and developer, under --personas enforce',
+      ).choices(['allow', 'drop', 'refuse']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays, rowsDays } = options
+      const { clientGone, unpricedModels, content, contentDays, rowsDays, personas, systemItems } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
         ...(rowsDays !== undefined && { rowsDays: rowsDays === 'default' ? null : Number(rowsDays) }),
+        ...(personas && { personas }),
+        ...(systemItems && { systemItems }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -62,6 +79,8 @@ export function addPolicyCommands(program: Command): void {
           content: policies.content,
           content_days: policies.contentDays,
           rows_days: policies.rowsDays,
+          personas: policies.personas,
+          system_items: policies.systemItems,
         },
         [
           '',
@@ -70,6 +89,8 @@ export function addPolicyCommands(program: Command): void {
           `Unpriced models: ${policies.unpricedModels}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
           `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
+          `Personas: ${policies.personas}`,
+          `System items: ${policies.systemItems}`,
         ],
       )
     })
