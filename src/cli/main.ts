@@ -8,6 +8,7 @@ import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addExportCommand } from './commands/export.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+import { addImportLegacyCommand } from './commands/import-legacy.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
@@ -82,6 +83,7 @@ function createProgram(): Command {
   addMigrateCommand(program)
   addSecretCommands(program)
   addRotationCommands(program)
+  addImportLegacyCommand(program)
   program.helpCommand('help [command]', 'explain a command')
   return program
 }

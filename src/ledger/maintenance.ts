@@ -18,6 +18,7 @@ import {
   lockRowsToPrice,
   type PriceChange,
   type PricedRow,
+  type SettledRow,
   type WrongSum,
 } from './store.ts'
 import { NO_USAGE, readUsage } from './usage.ts'
@@ -84,6 +85,14 @@ export async function importJournals(
     total.damagedBytes += recovered.damagedBytes
   }
   return total
+}
+
+/** A row of attempts that was made elsewhere. */
+export type ImportedAttempt = SettledRow
+
+/** Records attempts of another system by the way that every attempt takes, so that sums and sessions move with them. */
+export async function importAttempts({ db }: { db: Db }, rows: readonly ImportedAttempt[]): Promise<void> {
+  if (rows.length > 0) await db.forOperator((tx) => insertSettledAttempts(tx, rows), LONG_MS)
 }
 
 export interface Repricing {
