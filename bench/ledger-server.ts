@@ -6,6 +6,7 @@ import { openContext } from '../src/context.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { createOrganization } from '../src/organizations/service.ts'
 import { createRelay } from '../src/proxy/relay.ts'
+import { createRetrieveEnd } from '../src/proxy/retrieve-end.ts'
 import { openUpstream } from '../src/proxy/upstream.ts'
 import { Secret } from '../src/secret.ts'
 import { startServer } from '../src/server.ts'
@@ -17,7 +18,7 @@ const config = readConfig({ DATA_DIR: dataDirectory, OPENAI_API_BASE_URL: simula
 const upstream = openUpstream(config)
 const context = await openContext(config, {
   probeUpstream: upstream.probe,
-  retrieveResponse: upstream.retrieve,
+  retrieveEnd: createRetrieveEnd(upstream),
   isStopping: () => false,
 })
 const { id } = await createOrganization(context, OPERATOR, { name: 'Bench' })

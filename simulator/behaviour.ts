@@ -96,7 +96,7 @@ export type Behaviour = { readonly [K in keyof Keys]?: NonNullable<ReturnType<Ke
 export const ORDINARY: Behaviour = Object.freeze({})
 
 /** @throws ApiError 400 naming the part that was not understood. */
-export function parseBehaviour(spec: string): Behaviour {
+function parseBehaviour(spec: string): Behaviour {
   const behaviour: Record<string, unknown> = {}
   for (const part of spec.split(',')) {
     if (part === '') continue
@@ -112,8 +112,25 @@ export function parseBehaviour(spec: string): Behaviour {
   return behaviour
 }
 
+/**
+ * The behaviour that a model name and an `x-sim` header ask for.
+ * @param met How often each text with `times` was met; counts this time.
+ */
+export function behaviourOf(met: Map<string, number>, header: unknown, model: unknown): Behaviour {
+  const inModel = specInModel(model)
+  if (header === undefined && inModel === '') return ORDINARY
+  // Of a key given twice the later value counts.
+  const spec = `${inModel},${header ?? ''}`
+  const behaviour = parseBehaviour(spec)
+  if (behaviour.times === undefined) return behaviour
+  const before = met.get(spec) ?? 0
+  met.set(spec, before + 1)
+  if (before < behaviour.times) return behaviour
+  return behaviour.model === undefined ? ORDINARY : { model: behaviour.model }
+}
+
 /** The behaviour text within a model name: what follows `sim:`, and `tool` for the model `sim-tool`. */
-export function specInModel(model: unknown): string {
+function specInModel(model: unknown): string {
   if (typeof model !== 'string' || !model.startsWith('sim')) return ''
   if (model === 'sim-tool') return 'tool'
   return model.startsWith('sim:') ? model.slice(4) : ''

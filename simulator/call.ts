@@ -2,6 +2,7 @@ import { createHash, type Hash, hash, randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { type Behaviour, ORDINARY } from './behaviour.ts'
+import type { Form } from './form.ts'
 import type { LedgerEntry } from './ledger.ts'
 
 /** One request and its answer, with what the ledger says about it. */
@@ -13,10 +14,16 @@ export type Call = {
   behaviour: Behaviour
   /** Whose stored objects it may see. */
   project: string
-  rawBody: Buffer
+  rawBody: Buffer<ArrayBuffer>
   /** The parsed body; empty when there was none, or it was no JSON object. */
   body: Record<string, unknown>
   isJson: boolean
+  /** Of a multipart body; its texts are also the `body`. */
+  form: Form | undefined
+  /** What the path held in the places of `{name}`. */
+  params: Readonly<Record<string, string>>
+  /** What followed the question mark. */
+  query: string
   /** The answer has ended, whoever ended it. */
   closed: boolean
   /** The simulator itself cut the answer off. */
@@ -39,6 +46,9 @@ export function newCall(request: IncomingMessage, response: ServerResponse, entr
     rawBody: NOTHING,
     body: {},
     isJson: false,
+    form: undefined,
+    params: {},
+    query: '',
     closed: false,
     cut: false,
     outlivedBy: undefined,
@@ -52,8 +62,8 @@ const ID_PREFIX = randomBytes(16).toString('hex')
 let lastId = 0
 
 /** Unique within every simulator there is, and as long as OpenAI's. */
-export function newId(kind: 'resp' | 'msg' | 'fc' | 'call' | 'req' | 'chatcmpl' | 'cmp'): string {
-  return `${kind}_${ID_PREFIX}${(++lastId).toString(16).padStart(16, '0')}`
+export function newId(kind: string): string {
+  return `${kind}${kind === 'file' || kind === 'chatcmpl' || kind === 'cmpl' ? '-' : '_'}${ID_PREFIX}${(++lastId).toString(16).padStart(16, '0')}`
 }
 
 /** What OpenAI and the network before it put on every answer; a proxy has to choose what to pass on. */
@@ -95,12 +105,22 @@ export function sendJson(call: Call, status: number, value: unknown): Promise<vo
   return sendWhole(call, status, 'application/json', JSON.stringify(value))
 }
 
+/** An answer that is not text. */
+export function sendBytes(
+  call: Call,
+  contentType: string,
+  body: Buffer,
+  headers?: Record<string, string | number>,
+): Promise<void> | undefined {
+  return sendWhole(call, 200, contentType, body, headers)
+}
+
 /** A whole answer with its length. */
 export function sendWhole(
   call: Call,
   status: number,
   contentType: string,
-  body: string,
+  body: string | Buffer,
   headers?: Record<string, string | number>,
 ): Promise<void> | undefined {
   if (call.closed) return undefined
@@ -121,7 +141,7 @@ async function sendWholeOddly(
   call: Call,
   status: number,
   contentType: string,
-  body: string,
+  body: string | Buffer,
   headers: Record<string, string | number> | undefined,
 ): Promise<void> {
   const { gzip } = call.behaviour

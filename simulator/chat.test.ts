@@ -52,6 +52,44 @@ test('a chat stream ends with [DONE] and has no event lines', async () => {
   assert.ok(!text.includes('event:'))
 })
 
+test('a tool is called until its output has come, and an answer has the form asked for', async () => {
+  const tools = [{ type: 'function' as const, function: { name: 'look', parameters: { type: 'object' } } }]
+  const called = await client.chat.completions.create({ model: 'sim-tool', messages, tools })
+  const runner = client.chat.completions.stream({ model: 'sim-tool', messages, tools })
+  const output = { role: 'tool' as const, tool_call_id: 'call_1', content: 'nothing there' }
+  const after = await client.chat.completions.create({ model: 'sim-tool', messages: [...messages, output], tools })
+  const schema = { type: 'object', properties: { city: { type: 'string' } } }
+  const formed = await client.chat.completions.create({
+    model: 'gpt-4o',
+    messages,
+    response_format: { type: 'json_schema', json_schema: { name: 'place', schema } },
+  })
+
+  assert.partialDeepStrictEqual(called.choices[0], {
+    finish_reason: 'tool_calls',
+    message: { tool_calls: [{ function: { name: 'look', arguments: '{}' } }] },
+  })
+  const streamed = (await runner.finalChatCompletion()).choices[0]
+  assert.partialDeepStrictEqual(streamed?.message.tool_calls?.[0], { function: { name: 'look', arguments: '{}' } })
+  assert.equal(after.choices[0]?.message.content, 'You said: nothing there')
+  assert.equal(formed.choices[0]?.message.content, '{"city":"sample"}')
+})
+
+test('what was said aloud can be named when the conversation goes on', async () => {
+  const audio = { voice: 'alloy' as const, format: 'mp3' as const }
+  const ask = { model: 'gpt-4o-audio-preview', modalities: ['text' as const, 'audio' as const], audio }
+  const said = (await client.chat.completions.create({ ...ask, messages })).choices[0]?.message.audio
+  const next = (id: string) =>
+    client.chat.completions.create({
+      model: 'gpt-4o',
+      messages: [...messages, { role: 'assistant', audio: { id } }, { role: 'user', content: 'Again?' }],
+    })
+
+  assert.equal(said?.transcript, 'The capital of France is Paris.')
+  assert.match((await next(said.id)).choices[0]?.message.content ?? '', /I found: The capital of France is Paris\./)
+  await assert.rejects(next('audio_none'), { status: 404 })
+})
+
 test('embeddings are unit vectors, the same for the same text, in both encodings', async () => {
   const embed = async (input: string | string[], encoding_format?: 'float') =>
     client.embeddings.create({ model: 'text-embedding-3-small', input, ...(encoding_format && { encoding_format }) })

@@ -1,34 +1,32 @@
 import { ApiError } from './api-error.ts'
 import { type Call, newId, pause, sendJson } from './call.ts'
 import type { ProducedTokens } from './ledger.ts'
-import { isUnknownModel, resolveModel } from './models.ts'
-import { modelOf } from './request-body.ts'
+import { knownModel, resolveModel } from './models.ts'
+import { now, type Objects } from './objects.ts'
+import type { Item } from './page.ts'
+import { findReferences } from './references.ts'
 import { tierUsed } from './responses.ts'
-import { questionIn, type Said, whatToSay } from './said.ts'
+import { type Said, whatToSay } from './said.ts'
 import { type StreamEvent, streamEvents } from './stream.ts'
 import { charsIn, chatUsage, inputTokens } from './usage.ts'
 
 type Frame = { id: string; created: number; model: string; service_tier: unknown; system_fingerprint: string }
 
-/** `POST /v1/chat/completions`: text only, one choice. */
-export async function createChatCompletion(call: Call): Promise<void> {
+/** `POST /v1/chat/completions`: text and function calls, one choice. */
+export async function createChatCompletion(objects: Objects, call: Call): Promise<void> {
   const { body, behaviour, entry } = call
-  const model = modelOf(body)
-  if (isUnknownModel(model)) {
-    throw new ApiError(404, `The model \`${model}\` does not exist or you do not have access to it.`, {
-      code: 'model_not_found',
-    })
-  }
+  const model = knownModel(body)
   if (!Array.isArray(body.messages)) {
     throw new ApiError(400, "Missing required parameter: 'messages'.", {
       param: 'messages',
       code: 'missing_required_parameter',
     })
   }
-  const said = whatToSay({ ...body, tools: undefined }, questionIn(body.messages), undefined, behaviour)
+  const found = [...findReferences(objects, call.project, body.messages), ...heardBefore(objects, call)]
+  const said = whatToSay(inWordsOfResponses(body), body.messages, undefined, behaviour, found)
   const frame: Frame = {
     id: newId('chatcmpl'),
-    created: Math.floor(Date.now() / 1000),
+    created: now(),
     model: resolveModel(behaviour.model ?? model),
     service_tier: behaviour.tier ?? tierUsed(body.service_tier),
     system_fingerprint: 'fp_simulated',
@@ -38,18 +36,37 @@ export async function createChatCompletion(call: Call): Promise<void> {
   const after = { ...before, output_tokens: said.deltas.length + reasoning, reasoning_tokens: reasoning }
   entry.responseId = frame.id
   entry.usage = before
+  const text = said.deltas.join('')
+  const tool_calls = [{ id: newId('call'), type: 'function', function: { name: said.tool, arguments: text } }]
+  const message = {
+    role: 'assistant',
+    ...(said.tool === undefined ? { content: text } : { content: null, tool_calls }),
+    refusal: null,
+    annotations: [],
+    ...(wantsAudio(body) ? { content: null, audio: say(objects, call, text) } : undefined),
+  }
+  const completion = {
+    ...frame,
+    object: 'chat.completion',
+    choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(said) }],
+    usage: chatUsage(after, behaviour),
+  }
+  if (body.store === true) store(objects, call, completion)
   if (body.stream === true) return streamEvents(call, chatEvents(call, frame, said, after), before)
 
   if (behaviour.tps) await pause(call, (said.deltas.length * 1000) / behaviour.tps)
   if (call.closed) return
   entry.usage = after
-  const message = { role: 'assistant', content: said.deltas.join(''), refusal: null, annotations: [] }
-  await sendJson(call, 200, {
-    ...frame,
-    object: 'chat.completion',
-    choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(said) }],
-    usage: chatUsage(after, behaviour),
-  })
+  await sendJson(call, 200, completion)
+}
+
+function store(objects: Objects, { body, project }: Call, completion: Item): void {
+  const messages = (body.messages as object[]).map((message, index) => ({
+    id: `${completion.id}-${index}`,
+    ...message,
+  }))
+  const settings = { metadata: body.metadata ?? {}, tools: body.tools ?? null, temperature: body.temperature ?? 1 }
+  objects.completions.save(project, completion.id, { completion: { ...completion, ...settings }, messages })
 }
 
 /** Usage only when asked for: then as a last chunk without choices, and as null in those before. */
@@ -67,9 +84,16 @@ function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedToken
     chunk({ choices: [{ index: 0, delta, logprobs: null, finish_reason }] })
 
   const reasoningTokens = behaviour.reasoning ?? 0
-  const opening = choice({ role: 'assistant', content: '', refusal: null })
+  const called = { index: 0, id: newId('call'), type: 'function', function: { name: said.tool, arguments: '' } }
+  const opening = choice(
+    said.tool === undefined
+      ? { role: 'assistant', content: '', refusal: null }
+      : { role: 'assistant', content: null, tool_calls: [called] },
+  )
+  const part = (delta: string) =>
+    said.tool === undefined ? { content: delta } : { tool_calls: [{ index: 0, function: { arguments: delta } }] }
   yield { type: undefined, data: opening, tokens: 0, reasoningTokens }
-  for (const delta of said.deltas) yield { type: undefined, data: choice({ content: delta }), tokens: 1 }
+  for (const delta of said.deltas) yield { type: undefined, data: choice(part(delta)), tokens: 1 }
   if (behaviour.ending === 'failed' || behaviour.ending === 'error') {
     const error = {
       message: 'The server had an error while processing your request.',
@@ -86,6 +110,41 @@ function* chatEvents(call: Call, frame: Frame, said: Said, tokens: ProducedToken
   yield { type: undefined, data: '[DONE]', tokens: 0, terminal: true }
 }
 
-function finishReason({ cutShort }: Said): string {
-  return cutShort ? 'length' : 'stop'
+function finishReason({ cutShort, tool }: Said): string {
+  if (cutShort) return 'length'
+  return tool === undefined ? 'stop' : 'tool_calls'
+}
+
+function wantsAudio({ modalities }: Record<string, unknown>): boolean {
+  return Array.isArray(modalities) && modalities.includes('audio')
+}
+
+/** Kept, because the conversation goes on with its id alone. Not in streams. */
+function say(objects: Objects, { project }: Call, transcript: string): Record<string, unknown> {
+  const id = newId('audio')
+  objects.audios.save(project, id, transcript)
+  return { id, data: Buffer.from(transcript).toString('base64'), transcript, expires_at: now() + 3600 }
+}
+
+/** What the messages name of it. @throws ApiError 404. */
+function heardBefore(objects: Objects, { body, project }: Call): string[] {
+  const messages = body.messages as ({ audio?: { id?: unknown } } | null)[]
+  return messages.flatMap((message) =>
+    message?.audio?.id === undefined ? [] : [objects.audios.get(project, String(message.audio.id))],
+  )
+}
+
+type Format = { type?: unknown; json_schema?: { schema?: unknown } }
+
+/** Tools and formats have one more level here. */
+function inWordsOfResponses(body: Record<string, unknown>): Record<string, unknown> {
+  const flat = (tool: { function?: object } | null) => ({ ...tool, ...tool?.function })
+  const { tools, tool_choice, response_format } = body
+  const format = response_format as Format | undefined
+  return {
+    ...body,
+    tools: Array.isArray(tools) ? tools.map(flat) : undefined,
+    tool_choice: typeof tool_choice === 'object' ? flat(tool_choice) : tool_choice,
+    text: format && { format: { type: format.type, schema: format.json_schema?.schema } },
+  }
 }

@@ -27,6 +27,11 @@ export function readCredentials(authorization: string | undefined): Credentials 
   return credentials
 }
 
+/** A key that was made here, with the project of the key that made it. */
+export function shareProject(key: string, project: string): void {
+  known.set(`Bearer ${key}`, { keyHash: hash('sha256', key), project, refusal: undefined })
+}
+
 export function missingKey(): ApiError {
   return new ApiError(
     401,

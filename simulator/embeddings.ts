@@ -1,19 +1,16 @@
 import { hash } from 'node:crypto'
 import { ApiError } from './api-error.ts'
 import { type Call, sendJson } from './call.ts'
-import { isUnknownModel, resolveModel } from './models.ts'
-import { modelOf } from './request-body.ts'
+import { json, type Routes } from './handler.ts'
+import { knownModel, resolveModel } from './models.ts'
 import { charsIn, inputTokens } from './usage.ts'
 
 /** `POST /v1/embeddings`: a unit vector made from the SHA-256 of each input, the same for the same text. */
-export function createEmbeddings(call: Call): Promise<void> | undefined {
+export const embeddingRoutes: Routes = { 'POST /embeddings': json((_, call) => createEmbeddings(call)) }
+
+function createEmbeddings(call: Call): Promise<void> | undefined {
   const { body, behaviour, entry } = call
-  const model = modelOf(body)
-  if (isUnknownModel(model)) {
-    throw new ApiError(404, `The model \`${model}\` does not exist or you do not have access to it.`, {
-      code: 'model_not_found',
-    })
-  }
+  const model = knownModel(body)
   const { input } = body
   if (typeof input !== 'string' && !Array.isArray(input)) {
     throw new ApiError(400, "Missing required parameter: 'input'.", {

@@ -56,15 +56,9 @@ test('an unknown field is let pass', async () => {
   assert.equal((await post('/responses', '{"model":"gpt-5","input":"x","client_metadata":{"a":1}}')).status, 200)
 })
 
-test('an unknown URL is a 404, and a WebSocket is refused so that clients fall back', async () => {
+test('an unknown URL is a 404', async () => {
   assert.deepEqual(await errorOf(post('/frobnicate', '{}')), [404, null, null])
-  const { promise, resolve } = Promise.withResolvers<number | undefined>()
-  const headers = { authorization: 'Bearer sk-test', connection: 'Upgrade', upgrade: 'websocket' }
-  httpRequest(`${simulator.url}/responses`, { headers, agent: false }, (answer) => {
-    answer.resume()
-    resolve(answer.statusCode)
-  }).end()
-  assert.equal(await promise, 426)
+  assert.deepEqual(await errorOf(post('/files/file-1/frobnicate', '{}')), [404, null, null])
 })
 
 test('answers carry the headers of OpenAI, cookies and limits included', async () => {

@@ -1,8 +1,8 @@
-import { ApiError } from './api-error.ts'
 import { newId } from './call.ts'
+import type { Item } from './page.ts'
 
 /** The input as the items it stands for, each with an id. */
-export function inputItems(input: unknown): Record<string, unknown>[] {
+export function inputItems(input: unknown): Item[] {
   if (typeof input === 'string') return [message('user', [{ type: 'input_text', text: input }])]
   if (!Array.isArray(input)) return []
   return input.map((item) =>
@@ -15,27 +15,6 @@ export function inputItems(input: unknown): Record<string, unknown>[] {
   )
 }
 
-function message(role: string, content: unknown): Record<string, unknown> {
+function message(role: string, content: unknown): Item {
   return { id: newId('msg'), type: 'message', status: 'completed', role, content }
-}
-
-/** A page of a list by `after`, `limit` (1-100, default 20) and `order` (default `desc`), as OpenAI pages. */
-export function pageOf(items: Record<string, unknown>[], query: URLSearchParams): Record<string, unknown> {
-  const limit = Number(query.get('limit') ?? 20)
-  if (!(limit >= 1 && limit <= 100)) {
-    throw new ApiError(400, "Invalid 'limit': expected a number from 1 to 100.", {
-      param: 'limit',
-      code: 'invalid_value',
-    })
-  }
-  const ordered = query.get('order') === 'asc' ? items : items.toReversed()
-  const start = query.has('after') ? ordered.findIndex(({ id }) => id === query.get('after')) + 1 : 0
-  const data = ordered.slice(start, start + limit)
-  return {
-    object: 'list',
-    data,
-    first_id: data[0]?.id ?? null,
-    last_id: data.at(-1)?.id ?? null,
-    has_more: start + limit < ordered.length,
-  }
 }

@@ -1,10 +1,13 @@
 import { createWriteStream } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { finished } from 'node:stream/promises'
 
 /** What the simulator itself knows of one call: the truth that a proxy's own books are compared with. */
 export type LedgerEntry = {
   /** Runs from 1 within a simulator and is never used twice. */
   id: number
+  /** How it came; the lines of a batch are calls of their own, which the simulator makes to itself. */
+  transport: 'http' | 'websocket' | 'batch'
   /** ISO 8601, the moment the head of the request had arrived. */
   at: string
   method: string
@@ -37,12 +40,50 @@ export type LedgerEntry = {
   bodyOutSha256: string | null
 }
 
+/** The entry of a call that has just begun. */
+export function begunEntry(
+  request: IncomingMessage,
+  keyHash: string | null,
+  transport: LedgerEntry['transport'],
+): Omit<LedgerEntry, 'id'> {
+  const { headers } = request
+  return {
+    transport,
+    at: new Date().toISOString(),
+    method: request.method ?? 'GET',
+    path: request.url ?? '/',
+    keyHash,
+    model: null,
+    stream: false,
+    background: false,
+    status: null,
+    responseId: null,
+    requestHeaders: headers.authorization === undefined ? headers : { ...headers, authorization: '[hidden]' },
+    bodySha256: null,
+    usage: null,
+    terminalSent: false,
+    finished: false,
+    clientClosed: false,
+    bytesSent: 0,
+    bodyOutSha256: null,
+  }
+}
+
 export type ProducedTokens = {
   input_tokens: number
   cached_tokens: number
   cache_write_tokens: number
   output_tokens: number
   reasoning_tokens: number
+  /** Of the above, where an endpoint tells them apart. */
+  input_image_tokens?: number
+  input_audio_tokens?: number
+  output_image_tokens?: number
+  output_audio_tokens?: number
+  /** What some models are billed by instead: audio heard, characters spoken, pictures made. */
+  seconds?: number
+  characters?: number
+  images?: number
 }
 
 export type Ledger = {

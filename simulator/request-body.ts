@@ -7,14 +7,14 @@ const BODY_BYTES_MAX = 512 * 1024 * 1024
  * The whole body, byte for byte; what had come so far when the client went.
  * @throws ApiError 413 above 512 MiB.
  */
-export function readBody(call: Call): Promise<Buffer> {
+export function readBody(call: Call): Promise<Buffer<ArrayBuffer>> {
   const { request } = call
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
+    const chunks: Buffer<ArrayBuffer>[] = []
     let bytes = 0
-    const done = () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks))
+    const done = () => resolve(chunks.length === 1 ? (chunks[0] as Buffer<ArrayBuffer>) : Buffer.concat(chunks))
     call.wake = done
-    request.on('data', (chunk: Buffer) => {
+    request.on('data', (chunk: Buffer<ArrayBuffer>) => {
       bytes += chunk.length
       if (bytes <= BODY_BYTES_MAX) chunks.push(chunk)
       else reject(new ApiError(413, 'The request body is too large.', { code: 'request_too_large' }))

@@ -44,19 +44,42 @@ export function* backgroundEvents(
 
 type Sequence = { next: number }
 
+/** A response whose input was only taken in, so that a later one starts sooner: no output. */
+export function* warmUpEvents(answer: Answer, finish: (response: ResponseObject) => void): Generator<StreamEvent> {
+  const sequence = { next: 0 }
+  yield lifecycle(sequence, 'response.created', answer.response)
+  const finished = finishedResponse({ ...answer, said: { ...answer.said, deltas: [] } })
+  const response = { ...finished, output: [] }
+  finish(response)
+  yield { ...lifecycle(sequence, 'response.completed', response), terminal: true }
+}
+
 function* contentEvents(answer: Answer, sequence: Sequence): Generator<StreamEvent> {
-  const { itemId, said, behaviour } = answer
-  const isText = said.tool === undefined
-  const place = isText ? { item_id: itemId, output_index: 0, content_index: 0 } : { item_id: itemId, output_index: 0 }
+  const { itemId, behaviour } = answer
+  const isText = answer.said.tool === undefined
+  const { items, annotations, silent } = answer.hosted
+  const output_index = items.length
+  const place = isText ? { item_id: itemId, output_index, content_index: 0 } : { item_id: itemId, output_index }
+  for (const [index, item] of items.entries()) {
+    yield event(sequence, 'response.output_item.added', {
+      output_index: index,
+      item: { ...item, status: 'in_progress', ...('result' in item ? { result: null } : undefined) },
+    })
+    const done = event(sequence, 'response.output_item.done', { output_index: index, item })
+    yield silent ? { ...done, tokens: answer.said.deltas.length } : done
+  }
+  if (silent) return
   const opened = outputItem(answer, 'in_progress', '')
-  yield event(sequence, 'response.output_item.added', { output_index: 0, item: opened })
+  yield event(sequence, 'response.output_item.added', { output_index, item: opened })
   if (isText) yield event(sequence, 'response.content_part.added', { ...place, part: textPart('') })
 
   const type = isText ? 'response.output_text.delta' : 'response.function_call_arguments.delta'
   const where = JSON.stringify(place).slice(1, -1)
   const logprobs = isText ? ',"logprobs":[]' : ''
   let untilKeepalive = 1
-  for (const delta of said.deltas) {
+  // Looked at anew each time: steering cuts short what is being said.
+  for (let index = 0; index < answer.said.deltas.length; index++) {
+    const delta = answer.said.deltas[index] as string
     if (behaviour.keepalive !== undefined && --untilKeepalive === 0) {
       yield event(sequence, 'keepalive', {})
       untilKeepalive = behaviour.keepalive
@@ -69,14 +92,18 @@ function* contentEvents(answer: Answer, sequence: Sequence): Generator<StreamEve
 
   const ending = endingOf(answer)
   if (ending === 'failed' || ending === 'error') return
+  const { said } = answer
   const text = said.deltas.join('')
   if (isText) {
     yield event(sequence, 'response.output_text.done', { ...place, text, logprobs: [] })
-    yield event(sequence, 'response.content_part.done', { ...place, part: textPart(text) })
+    for (const [annotation_index, annotation] of annotations.entries()) {
+      yield event(sequence, 'response.output_text.annotation.added', { ...place, annotation_index, annotation })
+    }
+    yield event(sequence, 'response.content_part.done', { ...place, part: textPart(text, annotations) })
   } else {
     yield event(sequence, 'response.function_call_arguments.done', { ...place, name: said.tool, arguments: text })
   }
-  yield event(sequence, 'response.output_item.done', { output_index: 0, item: outputItem(answer, ending, text) })
+  yield event(sequence, 'response.output_item.done', { output_index, item: outputItem(answer, ending, text) })
 }
 
 function lastEvent(answer: Answer, sequence: Sequence, finished: ResponseObject): StreamEvent {

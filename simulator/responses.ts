@@ -1,7 +1,9 @@
 import type { Behaviour } from './behaviour.ts'
 import { newId } from './call.ts'
+import type { HostedCalls } from './hosted-tools.ts'
 import type { ProducedTokens } from './ledger.ts'
 import { resolveModel } from './models.ts'
+import { now } from './objects.ts'
 import { type Said, whatToSay } from './said.ts'
 import { charsIn, inputTokens, responsesUsage } from './usage.ts'
 
@@ -22,6 +24,7 @@ export type Answer = {
   itemId: string
   callId: string
   said: Said
+  hosted: HostedCalls
   behaviour: Behaviour
   obfuscated: boolean
   input: ProducedTokens
@@ -33,14 +36,17 @@ export type Answer = {
 /** What a follow-up needs to know of the response before it. */
 export type Context = { contextChars: number; question: string | undefined }
 
+/** What an answer draws on besides its own input. */
+export type Sources = { previous: Context | undefined; found: readonly string[]; hosted: HostedCalls }
+
 export function decideAnswer(
   body: Record<string, unknown>,
   model: string,
   question: string,
-  previous: Context | undefined,
   behaviour: Behaviour,
+  { previous, found, hosted }: Sources,
 ): Answer {
-  const said = whatToSay(body, body.input, previous?.question, behaviour)
+  const said = whatToSay(body, body.input, previous?.question, behaviour, found)
   const chars = charsIn(body.input) + (previous?.contextChars ?? 0)
   const background = body.background === true
   return {
@@ -48,17 +54,16 @@ export function decideAnswer(
     itemId: newId(said.tool === undefined ? 'msg' : 'fc'),
     callId: said.tool === undefined ? '' : newId('call'),
     said,
+    hosted,
     behaviour,
     obfuscated: (body.stream_options as { include_obfuscation?: unknown } | undefined)?.include_obfuscation !== false,
-    input: inputTokens(chars + charsIn(body.instructions), behaviour),
+    input: {
+      ...inputTokens(chars + charsIn(body.instructions), behaviour),
+      ...(hosted.images === 0 ? undefined : { images: hosted.images }),
+    },
     contextChars: chars + said.deltas.reduce((sum, delta) => sum + delta.length, 0),
     question,
   }
-}
-
-/** Seconds since the epoch, as OpenAI's timestamps are. */
-function now(): number {
-  return Math.floor(Date.now() / 1000)
 }
 
 function responseObject(body: Record<string, unknown>, model: string, background: boolean): ResponseObject {
@@ -101,6 +106,12 @@ function responseObject(body: Record<string, unknown>, model: string, background
   }
 }
 
+/** Ends an answer at what was said so far, because there is something new to think about. */
+export function steerAway(answer: Answer, deltasSaid: number): void {
+  answer.said = { ...answer.said, deltas: answer.said.deltas.slice(0, deltasSaid), cutShort: true }
+  answer.behaviour = { ...answer.behaviour, ending: 'incomplete', reason: 'steered' }
+}
+
 /** How the answer ends: what was asked for, or `incomplete` when there was no room for all of it. */
 export function endingOf({ said, behaviour }: Answer): 'completed' | 'incomplete' | 'failed' | 'error' {
   return behaviour.ending ?? (said.cutShort ? 'incomplete' : 'completed')
@@ -113,14 +124,14 @@ export function tokensOfAnswer({ input, said, behaviour: { reasoning = 0 } }: An
 
 /** The response at its end. An `error` ending leaves no response but a failed one. */
 export function finishedResponse(answer: Answer): ResponseObject {
-  const { behaviour, said } = answer
+  const { behaviour } = answer
   const ending = endingOf(answer)
   const status = ending === 'error' ? 'failed' : ending
   const response: ResponseObject = {
     ...answer.response,
     status,
     completed_at: status === 'completed' ? now() : null,
-    output: status === 'failed' ? [] : [outputItem(answer, status, said.deltas.join(''))],
+    output: status === 'failed' ? [] : outputOf(answer, status),
     service_tier: behaviour.tier ?? tierUsed(answer.response.service_tier),
     usage: responsesUsage(tokensOfAnswer(answer), behaviour),
   }
@@ -129,7 +140,11 @@ export function finishedResponse(answer: Answer): ResponseObject {
   if (status === 'failed') {
     response.error = { code: behaviour.code ?? 'server_error', message: FAILURE_MESSAGE }
   }
-  if (behaviour.web_search !== undefined) response.tool_usage = { web_search: { num_requests: behaviour.web_search } }
+  const toolUsage = {
+    ...(behaviour.web_search === undefined ? undefined : { web_search: { num_requests: behaviour.web_search } }),
+    ...(answer.hosted.images === 0 ? undefined : { image_gen: imageUsage(answer.hosted.images) }),
+  }
+  if (Object.keys(toolUsage).length > 0) response.tool_usage = toolUsage
   return response
 }
 
@@ -141,18 +156,38 @@ export function tierUsed(requested: unknown): unknown {
   return requested === 'fast' ? 'priority' : requested
 }
 
-export function outputItem({ itemId, callId, said }: Answer, status: string, text: string): Record<string, unknown> {
+function outputOf(answer: Answer, status: string): unknown[] {
+  const { hosted, said } = answer
+  return hosted.silent ? hosted.items : [...hosted.items, outputItem(answer, status, said.deltas.join(''))]
+}
+
+/** Each picture of the image generation tool: 10 tokens in, 100 out. */
+function imageUsage(images: number): Record<string, unknown> {
+  return {
+    input_tokens: 10 * images,
+    input_tokens_details: { text_tokens: 10 * images, image_tokens: 0 },
+    output_tokens: 100 * images,
+    output_tokens_details: { text_tokens: 0, image_tokens: 100 * images },
+    total_tokens: 110 * images,
+  }
+}
+
+export function outputItem(
+  { itemId, callId, said, hosted }: Answer,
+  status: string,
+  text: string,
+): Record<string, unknown> {
   return said.tool === undefined
     ? {
         id: itemId,
         type: 'message',
         status,
         role: 'assistant',
-        content: status === 'in_progress' ? [] : [textPart(text)],
+        content: status === 'in_progress' ? [] : [textPart(text, hosted.annotations)],
       }
     : { id: itemId, type: 'function_call', status, arguments: text, call_id: callId, name: said.tool }
 }
 
-export function textPart(text: string): Record<string, unknown> {
-  return { type: 'output_text', annotations: [], logprobs: [], text }
+export function textPart(text: string, annotations: readonly unknown[] = []): Record<string, unknown> {
+  return { type: 'output_text', annotations, logprobs: [], text }
 }

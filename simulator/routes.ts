@@ -1,87 +1,63 @@
 import { ApiError } from './api-error.ts'
-import { type Call, sendJson } from './call.ts'
-import { createChatCompletion } from './chat.ts'
-import { createEmbeddings } from './embeddings.ts'
-import { isUnknownModel, MODEL_IDS, modelObject } from './models.ts'
-import { notJson } from './request-body.ts'
-import type { ResponseStore } from './response-store.ts'
-import {
-  cancelResponse,
-  compactResponse,
-  countInputTokens,
-  createResponse,
-  deleteResponse,
-  getResponse,
-  listInputItems,
-} from './responses-routes.ts'
+import { audioRoutes } from './audio.ts'
+import { batchRoutes } from './batches.ts'
+import type { Call } from './call.ts'
+import { chatRoutes } from './chat-routes.ts'
+import { completionRoutes } from './completions.ts'
+import { containerRoutes } from './containers.ts'
+import { conversationRoutes } from './conversations.ts'
+import { embeddingRoutes } from './embeddings.ts'
+import { fileRoutes } from './files.ts'
+import type { Handler, Routes, Simulated } from './handler.ts'
+import { imageRoutes } from './images.ts'
+import { modelRoutes } from './models.ts'
+import { moderationRoutes } from './moderations.ts'
+import { realtimeRoutes } from './realtime.ts'
+import { responseRoutes } from './responses-routes.ts'
+import { uploadRoutes } from './uploads.ts'
+import { vectorStoreFileRoutes } from './vector-store-files.ts'
+import { vectorStoreRoutes } from './vector-stores.ts'
 
-type Deps = { store: ResponseStore }
+const ROUTES: Routes = {
+  ...responseRoutes,
+  ...conversationRoutes,
+  ...chatRoutes,
+  ...completionRoutes,
+  ...embeddingRoutes,
+  ...moderationRoutes,
+  ...modelRoutes,
+  ...imageRoutes,
+  ...audioRoutes,
+  ...fileRoutes,
+  ...uploadRoutes,
+  ...vectorStoreRoutes,
+  ...vectorStoreFileRoutes,
+  ...batchRoutes,
+  ...containerRoutes,
+  ...realtimeRoutes,
+}
+
+const EXACT = new Map(Object.entries(ROUTES).filter(([route]) => !route.includes('{')))
+const PATTERNS = Object.entries(ROUTES)
+  .filter(([route]) => route.includes('{'))
+  .map(([route, handler]): [RegExp, Handler] => [
+    new RegExp(`^${route.replaceAll(/\{(\w+)\}/g, '(?<$1>[^/]+)')}$`),
+    handler,
+  ])
 
 /**
  * Finds the endpoint of a call below `/v1` and lets it answer.
  * @throws ApiError 404 where OpenAI has no such URL, or the simulator does not have it.
  */
-export function route(deps: Deps, call: Call, path: string, query: string): Promise<void> | undefined {
-  const [noun = '', id, action, rest] = path.slice('/v1/'.length).split('/')
-  const { method = 'GET' } = call.request
-  if (method === 'POST' && path === '/v1/responses') return createResponse(deps, withJson(call))
-  if (method === 'POST' && path === '/v1/chat/completions') return createChatCompletion(withJson(call))
-  if (method === 'POST' && path === '/v1/embeddings') return createEmbeddings(withJson(call))
-  if (noun === 'responses' && rest === undefined) return routeResponse(deps, call, method, id, action, query)
-  if (noun === 'models' && method === 'GET' && action === undefined) return getModels(call, id && decoded(id))
-  throw noSuchUrl(call)
-}
-
-function routeResponse(
-  deps: Deps,
-  call: Call,
-  method: string,
-  id: string | undefined,
-  action: string | undefined,
-  query: string,
-): Promise<void> | undefined {
-  if (!id) throw id === undefined && call.request.headers.upgrade ? upgradeRefused() : noSuchUrl(call)
-  switch (`${method} ${action ?? ''}`) {
-    case 'GET ':
-      return getResponse(deps, call, id, new URLSearchParams(query))
-    case 'DELETE ':
-      return deleteResponse(deps, call, id)
-    case 'GET input_items':
-      return listInputItems(deps, call, id, new URLSearchParams(query))
-    case 'POST cancel':
-      return cancelResponse(deps, call, id)
-    case 'POST ':
-      if (id === 'input_tokens') return countInputTokens(deps, withJson(call))
-      if (id === 'compact') return compactResponse(deps, withJson(call))
+export function route(simulated: Simulated, call: Call, path: string): Promise<void> | undefined {
+  const asked = `${call.request.method} ${path.slice('/v1'.length)}`
+  const exact = EXACT.get(asked)
+  if (exact) return exact(simulated, call)
+  for (const [pattern, handler] of PATTERNS) {
+    const found = pattern.exec(asked)
+    if (!found) continue
+    call.params = found.groups ?? {}
+    return handler(simulated, call)
   }
-  throw noSuchUrl(call)
-}
-
-function getModels(call: Call, id: string | undefined): Promise<void> | undefined {
-  if (!id) return sendJson(call, 200, { object: 'list', data: MODEL_IDS.map(modelObject) })
-  if (!isUnknownModel(id)) return sendJson(call, 200, modelObject(id))
-  throw new ApiError(404, `The model '${id}' does not exist`, { param: 'model', code: 'model_not_found' })
-}
-
-/** A model name may hold anything; what can not be decoded is no model. */
-function decoded(segment: string): string {
-  try {
-    return decodeURIComponent(segment)
-  } catch {
-    return 'no-such-model'
-  }
-}
-
-function withJson(call: Call): Call {
-  if (!call.isJson) throw notJson()
-  return call
-}
-
-/** Clients that try a WebSocket first fall back to HTTP on this. */
-function upgradeRefused(): ApiError {
-  return new ApiError(426, 'The simulator does not speak WebSocket: use HTTP.', { code: 'upgrade_required' })
-}
-
-function noSuchUrl({ request }: Call): ApiError {
-  return new ApiError(404, `Invalid URL (${request.method} ${request.url})`)
+  throw new ApiError(404, `Invalid URL (${call.request.method} ${call.request.url})`)
 }

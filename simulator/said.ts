@@ -13,13 +13,15 @@ export function whatToSay(
   input: unknown,
   previousQuestion: string | undefined,
   behaviour: Behaviour,
+  found: readonly string[] = [],
 ): Said {
+  if (asksToCompact(input)) return { deltas: Array(COMPACTION_TOKENS).fill(''), tool: undefined, cutShort: false }
   const tool = toolToCall(body, input, behaviour)
   const schema = schemaWanted(body)
   let deltas: readonly string[]
   if (tool) deltas = fours(JSON.stringify(sampleFromSchema(tool.parameters ?? {}) ?? {}))
   else if (schema) deltas = fours(JSON.stringify(sampleFromSchema(schema)))
-  else deltas = words(answerTo(questionIn(input), previousQuestion))
+  else deltas = words(answerTo(questionIn(input), previousQuestion, found))
   if (behaviour.tokens !== undefined) deltas = repeated(deltas, behaviour.tokens)
   if (behaviour.huge !== undefined) deltas = ['x'.repeat(behaviour.huge), ...deltas.slice(1)]
 
@@ -30,17 +32,25 @@ export function whatToSay(
     : { deltas, tool: tool?.name, cutShort: false }
 }
 
+const COMPACTION_TOKENS = 10
+
+/** An item at the end of the input asks for one that stands for everything before it, instead of an answer. */
+export function asksToCompact(input: unknown): boolean {
+  return Array.isArray(input) && input.at(-1)?.type === 'compaction_trigger'
+}
+
 /** The text of the last thing that was said to the model. */
 export function questionIn(input: unknown): string {
   if (typeof input === 'string') return input
   return Array.isArray(input) ? textOf(input.at(-1)) : ''
 }
 
-function answerTo(question: string, previousQuestion: string | undefined): string {
+function answerTo(question: string, previousQuestion: string | undefined, found: readonly string[]): string {
   if (/capital of france/i.test(question)) return 'The capital of France is Paris.'
-  if (question === '') return 'I heard nothing.'
+  if (question === '' && found.length === 0) return 'I heard nothing.'
   const before = previousQuestion ? ` Before that you said: ${previousQuestion.slice(0, 200)}` : ''
-  return `You said: ${question.slice(0, 400)}${before}`
+  const seen = found.length > 0 ? ` I found: ${found.join(' ').slice(0, 4000)}` : ''
+  return `You said: ${question.slice(0, 400)}${before}${seen}`
 }
 
 function textOf(part: unknown): string {
@@ -62,7 +72,8 @@ function toolToCall(body: Record<string, unknown>, input: unknown, behaviour: Be
   const choice = body.tool_choice as { name?: unknown } | string | undefined
   if (choice === 'none') return undefined
   if (typeof choice === 'object' && choice !== null) return functions.find((tool) => tool.name === choice.name)
-  const answered = Array.isArray(input) && input.some((item) => item?.type === 'function_call_output')
+  const answered =
+    Array.isArray(input) && input.some((item) => item?.type === 'function_call_output' || item?.role === 'tool')
   return choice === 'required' || (behaviour.tool && !answered) ? functions[0] : undefined
 }
 

@@ -1,17 +1,20 @@
-// A simulated OpenAI: a real server that speaks the Responses API, misbehaves on request, and keeps its own ledger of what it served.
+// A simulated OpenAI: a real server that speaks OpenAI's API, misbehaves on request, and keeps its own ledger of what it served.
 import { hash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ApiError, errorBody } from './api-error.ts'
-import { type Behaviour, ORDINARY, parseBehaviour, specInModel } from './behaviour.ts'
+import { BATCH_HEADER } from './batch-run.ts'
+import { behaviourOf, ORDINARY } from './behaviour.ts'
 import { type Call, newCall, pause, sendWhole } from './call.ts'
 import { missingKey, readCredentials } from './credentials.ts'
 import { answerFault } from './faults.ts'
-import { type Ledger, type LedgerBook, openLedger } from './ledger.ts'
+import { readForm } from './form.ts'
+import { begunEntry, type Ledger, openLedger } from './ledger.ts'
+import { openObjects } from './objects.ts'
 import { parseBody, readBody } from './request-body.ts'
-import { openResponseStore, type ResponseStore } from './response-store.ts'
 import { route } from './routes.ts'
+import { acceptWebSockets, type WebSocketState } from './websocket.ts'
 
 export type Simulator = {
   /** Base URL for an SDK, such as `http://127.0.0.1:1234/v1`. */
@@ -20,14 +23,12 @@ export type Simulator = {
   ledger: Ledger
   /** Connections that clients hold open at this moment. */
   openSockets(): number
+  /** A status with which every WebSocket is refused, such as 426; null, the default, to accept them. */
+  refuseUpgradesWith: number | null
   [Symbol.asyncDispose](): Promise<void>
 }
 
-type State = {
-  ledger: LedgerBook
-  store: ResponseStore
-  /** How often each behaviour with `times` was met. */
-  met: Map<string, number>
+type State = WebSocketState & {
   sockets: number
 }
 
@@ -36,7 +37,14 @@ export async function startSimulator(
   options: { port?: number; host?: string; ledgerFile?: string } = {},
 ): Promise<Simulator> {
   const { port = 0, host = '127.0.0.1', ledgerFile } = options
-  const state: State = { ledger: openLedger(ledgerFile), store: openResponseStore(), met: new Map(), sockets: 0 }
+  const state: State = {
+    ledger: openLedger(ledgerFile),
+    objects: openObjects(),
+    url: '',
+    met: new Map(),
+    sockets: 0,
+    refuseUpgradesWith: null,
+  }
   const server = createServer(
     { maxHeaderSize: 64 * 1024, requestTimeout: 0, keepAliveTimeout: 65_000 },
     (request, response) => {
@@ -45,6 +53,7 @@ export async function startSimulator(
       else void serve(state, request, response)
     },
   )
+  const webSockets = acceptWebSockets(server, state)
   server.on('connection', (socket) => {
     state.sockets++
     socket.on('close', () => state.sockets--)
@@ -52,17 +61,25 @@ export async function startSimulator(
   server.listen({ port, host, backlog: 4096 })
   await once(server, 'listening')
   const address = server.address() as AddressInfo
+  state.url = `http://${host.includes(':') ? `[${host}]` : host}:${address.port}/v1`
 
   return {
-    url: `http://${host.includes(':') ? `[${host}]` : host}:${address.port}/v1`,
+    url: state.url,
     port: address.port,
     ledger: state.ledger,
     openSockets: () => state.sockets,
+    get refuseUpgradesWith() {
+      return state.refuseUpgradesWith
+    },
+    set refuseUpgradesWith(status) {
+      state.refuseUpgradesWith = status
+    },
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close')
       server.close()
       server.closeAllConnections()
-      state.store.close()
+      webSockets.close()
+      state.objects.close()
       await closed
       await state.ledger.idle()
       await state.ledger.close()
@@ -72,27 +89,9 @@ export async function startSimulator(
 
 /** One call from its head to its line in the ledger. */
 async function serve(state: State, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { authorization } = request.headers
-  const credentials = readCredentials(authorization)
-  const entry = state.ledger.open({
-    at: new Date().toISOString(),
-    method: request.method ?? 'GET',
-    path: request.url ?? '/',
-    keyHash: credentials?.keyHash ?? null,
-    model: null,
-    stream: false,
-    background: false,
-    status: null,
-    responseId: null,
-    requestHeaders: authorization === undefined ? request.headers : { ...request.headers, authorization: '[hidden]' },
-    bodySha256: null,
-    usage: null,
-    terminalSent: false,
-    finished: false,
-    clientClosed: false,
-    bytesSent: 0,
-    bodyOutSha256: null,
-  })
+  const credentials = readCredentials(request.headers.authorization)
+  const transport = request.headers[BATCH_HEADER] === undefined ? 'http' : 'batch'
+  const entry = state.ledger.open(begunEntry(request, credentials?.keyHash ?? null, transport))
   const call = newCall(request, response, entry)
   const ended = new Promise<void>((resolve) => {
     response.on('close', () => {
@@ -126,38 +125,38 @@ async function answer(state: State, call: Call): Promise<void> {
   const question = url.indexOf('?')
   const path = question < 0 ? url : url.slice(0, question)
   if (!path.startsWith('/v1/')) throw new ApiError(404, `Invalid URL (${call.request.method} ${url})`)
-  readFields(call)
-  call.behaviour = behaviourOf(state, call)
+  call.query = question < 0 ? '' : url.slice(question + 1)
+  await readFields(call)
+  call.behaviour = behaviourOf(state.met, call.request.headers['x-sim'], call.body.model)
   if (call.behaviour !== ORDINARY) {
     if (call.behaviour.delay !== undefined) await pause(call, call.behaviour.delay)
     if (call.closed || (await answerFault(call))) return
   }
-  await route(state, call, path, question < 0 ? '' : url.slice(question + 1))
+  await route(state, call, path)
 }
 
-function readFields(call: Call): void {
+function readFields(call: Call): Promise<void> | undefined {
+  const contentType = call.request.headers['content-type']
+  if (contentType?.startsWith('multipart/form-data')) return readFormFields(call, contentType)
   const body = parseBody(call.rawBody)
-  if (!body) return
+  if (!body) return undefined
+  call.isJson = true
+  noteFields(call, body)
+  return undefined
+}
+
+async function readFormFields(call: Call, contentType: string): Promise<void> {
+  call.form = await readForm(call.rawBody, contentType)
+  const { stream, ...fields } = call.form.fields
+  noteFields(call, { ...fields, stream: stream === 'true' })
+}
+
+function noteFields(call: Call, body: Record<string, unknown>): void {
   const { model, stream, background } = body
   call.body = body
-  call.isJson = true
   call.entry.model = typeof model === 'string' ? model : null
   call.entry.stream = stream === true
   call.entry.background = background === true
-}
-
-function behaviourOf({ met }: State, { request, body }: Call): Behaviour {
-  const header = request.headers['x-sim']
-  const inModel = specInModel(body.model)
-  if (header === undefined && inModel === '') return ORDINARY
-  // Of a key given twice the later value counts.
-  const spec = `${inModel},${header ?? ''}`
-  const behaviour = parseBehaviour(spec)
-  if (behaviour.times === undefined) return behaviour
-  const before = met.get(spec) ?? 0
-  met.set(spec, before + 1)
-  if (before < behaviour.times) return behaviour
-  return behaviour.model === undefined ? ORDINARY : { model: behaviour.model }
 }
 
 async function answerError(call: Call, error: unknown): Promise<void> {

@@ -36,6 +36,8 @@ export interface Config {
   requestHeadersMax: number
   requestHeaderBytesMax: number
   requestBodyBytesMax: number
+  /** Of forms, whose files are passed on as they arrive. */
+  uploadBytesMax: number
   concurrentRequestsMax: number
   /** From the first byte of a request to its last. */
   requestTimeoutMs: number
@@ -121,6 +123,7 @@ export function readConfig(env: Environment): Config {
     requestHeadersMax: read.integer('MAX_HEADERS', 100, 10, 1000),
     requestHeaderBytesMax: read.integer('MAX_HEADER_BYTES', 64 * 1024, 8 * 1024, 1024 * 1024),
     requestBodyBytesMax: read.integer('MAX_BODY_BYTES', 32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
+    uploadBytesMax: read.integer('MAX_UPLOAD_BYTES', 600 * 1024 * 1024, 1024, 10 * 1024 ** 3),
     concurrentRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS', 4096, 1, 100_000),
     requestTimeoutMs: read.seconds('REQUEST_TIMEOUT', 60),
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),

@@ -11,7 +11,7 @@ import { type Foundation, openFoundation } from './foundation.ts'
 import type { ProbeUpstream } from './health/service.ts'
 import type { Logger } from './http/log.ts'
 import { newAttemptId } from './ids.ts'
-import { type RetrieveResponse, startBackgroundPoller } from './ledger/background.ts'
+import { type RetrieveEnd, startBackgroundPoller } from './ledger/background.ts'
 import { openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
@@ -40,7 +40,7 @@ export interface Context extends Foundation {
 /** @param probeUpstream comes from the data plane, which nothing here may import. */
 export async function openContext(
   config: Config,
-  plane: { probeUpstream: ProbeUpstream; retrieveResponse: RetrieveResponse; isStopping: () => boolean },
+  plane: { probeUpstream: ProbeUpstream; retrieveEnd: RetrieveEnd; isStopping: () => boolean },
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
   const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
@@ -133,7 +133,8 @@ export async function openContext(
       db,
       keyRing,
       ledger,
-      retrieveResponse: plane.retrieveResponse,
+      prices,
+      retrieveEnd: plane.retrieveEnd,
       onFault: (error) => log.warn({ err: error }, 'background responses could not be looked after; trying again'),
     }),
   )

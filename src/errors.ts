@@ -10,6 +10,7 @@ const STATUS_BY_CODE = {
   user_mismatch: 403,
   no_api_key: 403,
   not_found: 404,
+  model_not_found: 404,
   method_not_allowed: 405,
   conflict: 409,
   body_too_large: 413,

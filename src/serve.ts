@@ -2,7 +2,9 @@ import { createApp } from './app.ts'
 import type { Config } from './config.ts'
 import { type Context, openContext } from './context.ts'
 import { AppError } from './errors.ts'
+import { ENDPOINTS, type Endpoint, openTable } from './proxy/endpoints.ts'
 import { createRelay } from './proxy/relay.ts'
+import { createRetrieveEnd } from './proxy/retrieve-end.ts'
 import { openUpstream } from './proxy/upstream.ts'
 import { type HttpServer, startServer } from './server.ts'
 
@@ -18,14 +20,15 @@ export interface RunningServer {
   stop(): Promise<void>
 }
 
-export async function serve(config: Config): Promise<RunningServer> {
+/** @param endpoints Another table than the one in use is for tests that plant a hole in it. */
+export async function serve(config: Config, endpoints: readonly Endpoint[] = ENDPOINTS): Promise<RunningServer> {
   await using stack = new AsyncDisposableStack()
   let isStopping = false
   const upstream = stack.use(openUpstream(config))
   const context = stack.use(
     await openContext(config, {
       probeUpstream: upstream.probe,
-      retrieveResponse: upstream.retrieve,
+      retrieveEnd: createRetrieveEnd(upstream),
       isStopping: () => isStopping,
     }),
   )
@@ -40,6 +43,7 @@ export async function serve(config: Config): Promise<RunningServer> {
     host,
     port,
     relay,
+    findEndpoints: openTable(endpoints),
     app: createApp(context, isShared ? ['client', 'admin'] : ['client']),
   })
   listeners.push(main)

@@ -11,7 +11,7 @@ import type { Logger } from './http/log.ts'
 import { readBody } from './http/read-body.ts'
 import { refuse } from './http/refuse.ts'
 import { newRequestId } from './ids.ts'
-import { findEndpoints } from './proxy/endpoints.ts'
+import type { FindEndpoints } from './proxy/endpoints.ts'
 import type { Relay } from './proxy/relay.ts'
 
 /** A listener with everything a request passes before it is either relayed or given to the control plane. */
@@ -32,11 +32,13 @@ export interface ServerOptions {
   app: Hono
   /** Absent on a listener for administrators only. */
   relay?: Relay
+  /** What is relayed; nothing without a relay. */
+  findEndpoints?: FindEndpoints
 }
 
 /** Listens; rejects when the address cannot be had. */
 export async function startServer(options: ServerOptions): Promise<HttpServer> {
-  const { config, log, app, relay } = options
+  const { config, log, app, relay, findEndpoints } = options
   const control = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: answerControlError })
   /** The newest answer on each connection. */
   const answers = new WeakMap<Duplex, ServerResponse>()
@@ -60,15 +62,17 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       if (!applyCors(request, response, config.corsOrigins)) return
       const headers = readIdentityHeaders(request.rawHeaders)
       const { path, query } = splitTarget(request)
-      const match = relay && findEndpoints(path)
+      const match = relay && findEndpoints?.(path)
       if (match) {
-        const endpoint = match.endpoints.find(({ method }) => method === request.method)
+        // Upgrades are not requests: those that get this far were refused above.
+        const endpoints = match.endpoints.filter(({ body }) => body !== 'websocket')
+        const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
-          const methods = match.endpoints.map(({ method }) => method).join(', ')
+          const methods = endpoints.map(({ method }) => method).join(', ')
           response.setHeader('allow', methods)
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
-        const call = { requestId, headers, query, responseId: match.responseId, refuse: refuseWith }
+        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith }
         relay.handle(request, response, endpoint, call).catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.

@@ -29,7 +29,7 @@ const BODIES: Record<string, string> = {
   'repeated names inside nested objects':
     '{"model":"gpt-4o-mini","input":"hi","metadata":{"a":"1","a":"2"},"x":[{"b":1,"b":2}]}',
   'unknown fields, named like what we read':
-    '{"model":"gpt-4o-mini","input":"hi","x":{"model":"other","stream":true,"previous_response_id":"resp_1"},"Model":"no","model ":"no"}',
+    '{"model":"gpt-4o-mini","input":"hi","x":{"model":"other","stream":true,"previous_response":"resp_1"},"Model":"no","model ":"no"}',
   'escapes as they were written':
     '{"model":"gpt-4o-mini","input":"\\u0068\\u00e9\\ud83d\\ude00\\/\\b\\f\\n\\r\\t\\"\\\\","k\\u00e9y":"\\u0000"}',
   'half a surrogate pair': '{"model":"gpt-4o-mini","input":"\\ud800 \\udc00"}',
@@ -166,7 +166,6 @@ test('C30b: only headers on the list cross to OpenAI, and a header named by Conn
   const crossing = {
     accept: 'application/json',
     'accept-language': 'de',
-    'idempotency-key': 'abc',
     'openai-beta': 'responses=v1',
     'user-agent': 'OpenAI/JS 7.57.0',
     'x-client-request-id': 'client-1',

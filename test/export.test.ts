@@ -141,6 +141,7 @@ const NOT_EXPORTED: Record<string, string> = {
   background_attempts: 'a queue: they become attempts',
   audit_heads: 'the end of the audit log, once more',
   attempt_retention: 'said by the audit log',
+  usage_slices: 'the sums of usage_daily once more, as reports read them',
 }
 
 async function filled(name: string): Promise<TestOrganization> {

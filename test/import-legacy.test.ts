@@ -280,6 +280,7 @@ async function dump(system: System) {
     'persona_versions',
     'attempts',
     'ratings',
+    'rating_history',
     'sessions',
     'upstream_objects',
     'usage_daily',

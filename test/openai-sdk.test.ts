@@ -176,7 +176,7 @@ test("the proxy's own refusals raise the SDK's classes, with code, param and req
       'not_found',
       'previous_response_id',
     ],
-    [() => organization.client().models.list(), OpenAI.NotFoundError, 404, 'not_found', null],
+    [() => organization.client().fineTuning.jobs.list(), OpenAI.NotFoundError, 404, 'not_found', null],
   ]
   for (const [call, errorClass, status, code, param] of cases) {
     const error = await errorOf(call())

@@ -112,7 +112,7 @@ function noKey(): AppError {
 function pinnedKeyInactive(): AppError {
   return new AppError(
     'conflict',
-    'The API key this conversation was begun with is inactive, and only its OpenAI project knows the conversation. ' +
-      'Activate that key again, or begin a new conversation.',
+    'The API key that made what this request refers to is inactive, and only its OpenAI project knows it. ' +
+      'Activate that key again, or make it anew.',
   )
 }

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Db, Tx } from '../db/database.ts'
 import { Secret } from '../secret.ts'
 import { openMasterKeys, type ReadMasterKeys } from './master-keys.ts'
@@ -26,6 +26,8 @@ export interface Vault {
   hash(text: string): Buffer
   /** @throws {AppError} `encryption_key_missing` when this process lacks a master key that is in use. */
   check(tx: Tx): Promise<void>
+  /** A key of 32 bytes for one purpose (HKDF, RFC 5869): the same in every process, and whatever becomes of the master key. */
+  deriveKey(purpose: string): Buffer
 }
 
 /** @throws {VaultError} when the database's secrets were sealed under a master key that is not given. */
@@ -108,6 +110,7 @@ export async function openVault({ db }: { db: Db }, readMasterKeys: ReadMasterKe
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
     check: (tx) => masters.check(tx),
+    deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', pepper, '', purpose, KEY_BYTES)),
   }
 }
 

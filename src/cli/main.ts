@@ -3,11 +3,13 @@ import { type Argument, Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { explainStartFailure } from '../explain-failure.ts'
 import { VERSION } from '../version.ts'
+import { addAdoptCommand } from './commands/adopt.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addExportCommand } from './commands/export.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
 import { addImportLegacyCommand } from './commands/import-legacy.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
@@ -17,6 +19,7 @@ import { addPersonaVersionCommands } from './commands/persona-versions.ts'
 import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
+import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
 import { addRetentionCommand } from './commands/retention.ts'
 import { addRotationCommands } from './commands/rotate.ts'
@@ -25,6 +28,7 @@ import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addTokenCommands } from './commands/tokens.ts'
+import { addUsageCommand } from './commands/usage.ts'
 import { addUserCommands } from './commands/users.ts'
 import { printError } from './output.ts'
 
@@ -61,6 +65,7 @@ function createProgram(): Command {
   program.commandsGroup('Organizations and users:')
   addOrganizationCommands(program)
   addPolicyCommands(program)
+  addAdoptCommand(program)
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
@@ -68,8 +73,12 @@ function createProgram(): Command {
   addPersonaCommands(program)
   addPersonaVersionCommands(program)
   addPersonaDefaultCommands(program)
+  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
+  program.commandsGroup('Analytics:')
+  addUsageCommand(program)
+  addRatingsCommand(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
   addLedgerCommands(program)

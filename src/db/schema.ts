@@ -50,6 +50,10 @@ interface OrganizationPoliciesTable {
   rows_days: Generated<number | null>
   personas: string
   system_items: string
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
   updated_at: Generated<Date>
 }
 
@@ -162,12 +166,14 @@ export interface AttemptsTable {
   reasoning_tokens: bigint | null
   total_tokens: bigint | null
   usage: ColumnType<unknown, string | null, string | null>
+  usage_parts: ColumnType<unknown, string | null, string | null>
   web_search_calls: Generated<number>
   file_search_calls: Generated<number>
   cost_nano_usd: bigint | null
   price_version: string | null
   first_byte_ms: number | null
   duration_ms: number
+  is_superseded: Generated<boolean>
 }
 
 interface ContentsTable {
@@ -199,6 +205,8 @@ interface UpstreamObjectsTable {
   persona_id: string | null
   persona_version: number | null
   created_at: Generated<Date>
+  deleted_at: Date | null
+  is_shared: Generated<boolean>
 }
 
 interface AuditLogTable {

@@ -70,13 +70,24 @@ export async function revokeTokensOf(
   return Number(numUpdatedRows)
 }
 
-/** What was written about the answers that the user got; the ratings themselves stay. */
+/** What was written about the answers that the user got, and by the user about others; the ratings themselves stay. */
 export async function blankFeedbackOf(tx: Tx, organizationId: string, userId: string): Promise<number> {
-  const { numAffectedRows } = await sql`
-    update ratings set feedback = null
-    where organization_id = ${organizationId} and feedback is not null and request_id in (
+  const isTheirs = (raterColumn: string) => sql`(
+    ${sql.ref(raterColumn)} = ${userId} or request_id in (
       select request_id from attempts where organization_id = ${organizationId} and user_id = ${userId}
-    )`.execute(tx)
+    )
+  )`
+  // Every rating is in the history, the last of each request in the other table as well.
+  const { numAffectedRows } = await sql`
+    update rating_history set feedback = null
+    where organization_id = ${organizationId} and feedback is not null and ${isTheirs('rating_history.rated_by_user_id')}`.execute(
+    tx,
+  )
+  await sql`
+    update ratings set feedback = null
+    where organization_id = ${organizationId} and feedback is not null and ${isTheirs('ratings.rated_by_user_id')}`.execute(
+    tx,
+  )
   return Number(numAffectedRows ?? 0n)
 }
 
@@ -92,7 +103,8 @@ export async function findLeft(tx: Tx, organizationId: string, userId: string, e
         where organization_id = ${organizationId} and external_id = ${externalId} and id <> ${userId} order by created_at
       ) as namesakes,
       (
-        select count(*) from upstream_objects where organization_id = ${organizationId} and user_id = ${userId}
+        select count(*) from upstream_objects
+        where organization_id = ${organizationId} and user_id = ${userId} and deleted_at is null
       ) as objects,
       (
         select count(*) from audit_log

@@ -60,6 +60,14 @@ export const EXPORTED_TABLES: readonly ExportedTable[] = [
     ],
   },
   { type: 'rating', table: 'ratings', key: [['request_id', 'text']] },
+  {
+    type: 'rating_history',
+    table: 'rating_history',
+    key: [
+      ['request_id', 'text'],
+      ['revision', 'integer'],
+    ],
+  },
   { type: 'upstream_object', table: 'upstream_objects', key: [['object_id', 'text']] },
   {
     type: 'usage_day',

@@ -10,6 +10,8 @@ export interface InputMeasure {
   embeddedFiles: number
 }
 
+export const NO_INPUT: Readonly<InputMeasure> = Object.freeze({ textBytes: 0, sample: '', embeddedFiles: 0 })
+
 /** Measures a request's body. Files embedded as base64 are counted by the piece: their length says nothing about their tokens. */
 export function measureInput(body: Buffer): InputMeasure {
   const pieces: Buffer[] = []

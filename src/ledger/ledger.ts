@@ -9,6 +9,7 @@ import type { Recovered } from './recovery.ts'
 import { hastenDeferred, insertDeferred, insertSettledAttempts, type SettledRow } from './store.ts'
 import { openTokenizer } from './tokenizer.ts'
 import { readUsage, type Usage } from './usage.ts'
+import { readPart, type StoredPart, type UsagePart } from './usage-parts.ts'
 
 /** What is known of a call upstream before it is made. */
 export interface Opening {
@@ -22,8 +23,8 @@ export interface Opening {
   endpoint: string
   modelRequested: string | null
   isStream: boolean
-  /** What the input will cost in tokens, should nobody ever report it. */
-  inputTokensEstimate: number
+  /** What the input will cost in tokens, should nobody ever report it; null where that cannot be told, as of images and sound. */
+  inputTokensEstimate: number | null
   /** A background response goes on at OpenAI whatever becomes of this call. */
   isBackground: boolean
   /** Absent in journals of earlier versions, as where there is none. */
@@ -54,9 +55,9 @@ export interface Settlement {
   firstByteMs: number | null
 }
 
-/** `reported`: as OpenAI sent it. `none`: OpenAI answered with an error and charged nothing. */
+/** `reported`: as OpenAI sent it; with `parts` when not all of it has one price. `none`: nothing is charged for it. */
 export type SettledUsage =
-  | { source: 'reported'; raw: unknown; toolCalls: ToolCalls }
+  | { source: 'reported'; raw: unknown; toolCalls?: ToolCalls; parts?: readonly UsagePart[] }
   | { source: 'none' }
   /** Cut before its end: the input is counted by the ledger, the output is what was seen. */
   | { source: 'estimated'; outputTokens: number }
@@ -175,13 +176,13 @@ export function openLedger(deps: {
         settle(settlement) {
           if (!open.delete(id)) return
           const times = { settledAt: new Date(), durationMs: Math.round(performance.now() - startedAt) }
-          const settleWith = (inputTokens: number) => {
+          const settleWith = (inputTokens: number | null) => {
             const row = toRow(prices, record, settlement, inputTokens, times)
             const position = journal.appendWithReserve({ settled: row })
             journal.release(segment)
             writer.add({ row, position })
           }
-          if (settlement.usage.source === 'estimated')
+          if (settlement.usage.source === 'estimated' && opening.inputTokensEstimate !== null)
             estimates.add(tokenizer.count(input.sample), (tokens) => settleWith(estimateInputTokens(input, tokens)))
           else settleWith(opening.inputTokensEstimate)
         },
@@ -338,11 +339,13 @@ function toRow(
   prices: PriceTable,
   { id, openedAt, opening }: OpenedRecord,
   settlement: Settlement,
-  inputTokensEstimate: number,
+  inputTokensEstimate: number | null,
   { settledAt, durationMs }: { settledAt: Date; durationMs: number },
 ): SettledRow {
   const usage = readSettledUsage(settlement.usage, inputTokensEstimate)
-  const priced = priceOf(prices, settlement, usage, new Date(openedAt))
+  const reported = settlement.usage.source === 'reported' ? settlement.usage : undefined
+  const parts = reported?.parts?.map((part) => toStoredPart(part, settlement)) ?? null
+  const priced = priceOf(prices, settlement, usage, parts, new Date(openedAt))
   return {
     organization_id: opening.organizationId,
     attempt_id: id,
@@ -372,9 +375,10 @@ function toRow(
     output_tokens: usage?.outputTokens ?? null,
     reasoning_tokens: usage?.reasoningTokens ?? null,
     total_tokens: usage?.totalTokens ?? null,
-    usage: settlement.usage.source === 'reported' ? storableJson(settlement.usage.raw) : null,
-    web_search_calls: settlement.usage.source === 'reported' ? settlement.usage.toolCalls.webSearchCalls : 0,
-    file_search_calls: settlement.usage.source === 'reported' ? settlement.usage.toolCalls.fileSearchCalls : 0,
+    usage: reported ? storableJson(reported.raw) : null,
+    usage_parts: parts,
+    web_search_calls: reported?.toolCalls?.webSearchCalls ?? 0,
+    file_search_calls: reported?.toolCalls?.fileSearchCalls ?? 0,
     cost_nano_usd: priced.costNanoUsd === null ? null : String(priced.costNanoUsd),
     price_version: priced.version,
     first_byte_ms: settlement.firstByteMs,
@@ -382,23 +386,44 @@ function toRow(
   }
 }
 
-function readSettledUsage(settled: SettledUsage, inputTokensEstimate: number): Usage | undefined {
+function readSettledUsage(settled: SettledUsage, inputTokensEstimate: number | null): Usage | undefined {
   if (settled.source === 'reported') return readUsage(settled.raw)
   if (settled.source === 'none') return readUsage({ input_tokens: 0, output_tokens: 0 })
-  if (settled.source === 'unknown') return undefined
+  if (settled.source === 'unknown' || inputTokensEstimate === null) return undefined
   return readUsage({ input_tokens: inputTokensEstimate, output_tokens: settled.outputTokens })
 }
 
 /** A usage object that makes no sense is not a report. */
 function usageSource(settled: SettledUsage, usage: Usage | undefined): 'reported' | 'estimated' | 'unknown' {
-  if (settled.source === 'estimated') return 'estimated'
-  return usage === undefined ? 'unknown' : 'reported'
+  if (usage === undefined) return 'unknown'
+  return settled.source === 'estimated' ? 'estimated' : 'reported'
 }
 
-function priceOf(prices: PriceTable, settlement: Settlement, usage: Usage | undefined, at: Date) {
+function toStoredPart(part: UsagePart, { modelUsed, serviceTier }: Settlement): StoredPart {
+  return {
+    model: storable(part.model === undefined ? modelUsed : part.model),
+    service_tier: storable(part.serviceTier === undefined ? serviceTier : part.serviceTier),
+    usage: storableJson(part.usage),
+  }
+}
+
+function priceOf(
+  prices: PriceTable,
+  settlement: Settlement,
+  usage: Usage | undefined,
+  parts: readonly StoredPart[] | null,
+  at: Date,
+) {
   if (settlement.usage.source === 'none') return { costNanoUsd: 0n, version: null }
   const tools = settlement.usage.source === 'reported' ? settlement.usage.toolCalls : undefined
-  const priced = prices.price({ model: settlement.modelUsed, serviceTier: settlement.serviceTier, usage, tools, at })
+  const priced = prices.price({
+    model: settlement.modelUsed,
+    serviceTier: settlement.serviceTier,
+    usage,
+    parts: parts?.map(readPart),
+    tools,
+    at,
+  })
   return priced.kind === 'priced'
     ? { costNanoUsd: priced.costNanoUsd, version: priced.priceVersion }
     : { costNanoUsd: null, version: null }

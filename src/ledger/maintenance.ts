@@ -22,6 +22,7 @@ import {
   type WrongSum,
 } from './store.ts'
 import { NO_USAGE, readUsage } from './usage.ts'
+import { readPart, type StoredPart } from './usage-parts.ts'
 
 export interface Verification {
   days: number
@@ -153,6 +154,7 @@ function changeOf(prices: PriceTable, row: PricedRow): PriceChange | undefined {
     model: row.model_used,
     serviceTier: row.service_tier,
     usage,
+    parts: (row.usage_parts as StoredPart[] | null)?.map(readPart),
     tools,
     at: row.opened_at,
   })

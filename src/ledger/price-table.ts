@@ -21,6 +21,7 @@ const PRICE_KEYS = [
   'cache_image_read_mtok',
   'output_image_mtok',
   'audio_hours',
+  'input_mchars',
 ] as const
 
 type PriceKey = (typeof PRICE_KEYS)[number]
@@ -36,6 +37,10 @@ const multiplier = z
   .min(0, 'must not be negative')
   .max(100, 'must be at most 100')
   .refine((value) => isDecimal(value, 3), 'must have at most 3 decimals')
+
+/** A multiplier as a fraction, for prices that no decimal leads to: $0.15 times 5/3 is $0.25. */
+const fraction = z.string().regex(/^[1-9]\d{0,3}\/[1-9]\d{0,3}$/)
+const tierMultiplier = z.union([multiplier, fraction], { error: 'must be a number or a fraction such as "5/3"' })
 
 const tieredPrice = z.preprocess(
   (value) => (typeof value === 'number' ? { base: value, tiers: [] } : value),
@@ -70,7 +75,7 @@ const datedPrices = z.strictObject(
 
 /**
  * An operator's prices, which win over the shipped ones, which win over the base data. Prices are US dollars per million tokens
- * (`audio_hours`: per hour), by the names of the base data; a model's entry replaces all of that model's prices from its `from`
+ * (`audio_hours`: per hour, `input_mchars`: per million characters), by the names of the base data; a model's entry replaces all of that model's prices from its `from`
  * (UTC midnight) on. A name stands for its dated snapshots, unless the base data prices a snapshot apart from its model, and
  * `ft:<model>` for every fine-tuned model made from it.
  */
@@ -95,7 +100,7 @@ export const priceOverlaySchema = z.strictObject(
       .default({}),
     /** Service tier that answered -> what multiplies the token prices, by model. A tier given here replaces the whole shipped one. */
     service_tiers: z
-      .record(z.string(), z.record(z.string(), multiplier, { error: 'must be an object of multipliers' }), {
+      .record(z.string(), z.record(z.string(), tierMultiplier, { error: 'must be an object of multipliers' }), {
         error: 'must be an object of service tiers',
       })
       .refine(
@@ -153,7 +158,8 @@ function toProblems(issue: z.core.$ZodIssue): string[] {
 
 /**
  * Rates in femto-dollars (10^-15) per token, 1,000 times the micro-dollars per million tokens that a price may be exact to: so
- * that a multiplier of three decimals keeps them whole. `audioHour` is femto-dollars per hour. Undefined: no such rate is known.
+ * that a multiplier of three decimals keeps them whole. `audioHour` is femto-dollars per hour, `character` per character.
+ * Undefined: no such rate is known.
  */
 export interface Rates {
   input: bigint | undefined
@@ -168,6 +174,7 @@ export interface Rates {
   cacheImageRead: bigint | undefined
   outputImage: bigint | undefined
   audioHour: bigint | undefined
+  character: bigint | undefined
 }
 
 /** The rates of one model on one day. */
@@ -181,12 +188,17 @@ export interface ModelRates {
   bands: { above: number; rates: Rates }[]
 }
 
+export interface Ratio {
+  times: bigint
+  over: bigint
+}
+
 /** Everything that decides a price, merged once: the operator's overlay over the shipped one, over the base data. */
 export interface PriceData {
   version: string
   layers: { source: 'shipped' | 'operator'; models: Map<string, DatedPrices[]> }[]
-  /** Thousandths, by tier and then by model or `default`. */
-  serviceTiers: Map<string, Map<string, bigint>>
+  /** By tier and then by model or `default`. */
+  serviceTiers: Map<string, Map<string, Ratio>>
   /** Thousandths of the input rate. */
   cacheWriteOverInput: { '30m': bigint; '12h': bigint }
   /** Femto-dollars per call. */
@@ -212,7 +224,7 @@ export function loadPriceData(operator: PriceOverlay | undefined): PriceData {
     serviceTiers: new Map(
       Object.entries(tiers).map(([tier, byModel]) => [
         tier,
-        new Map(Object.entries(byModel).map(([model, value]) => [model, toThousandths(value)])),
+        new Map(Object.entries(byModel).map(([model, value]) => [model, toRatio(value)])),
       ]),
     ),
     cacheWriteOverInput: { '30m': toThousandths(writes['30m'] ?? 1), '12h': toThousandths(writes['12h'] ?? 1) },
@@ -283,6 +295,7 @@ function spells(match: MatchLogic, name: string): boolean {
 function fromBase(price: ModelPrice): Prices {
   const prices: Prices = {}
   for (const key of PRICE_KEYS) {
+    if (key === 'input_mchars') continue
     const value = price[key === 'cache_write_30m_mtok' ? 'cache_write_mtok' : key]
     if (value !== undefined) prices[key] = typeof value === 'number' ? { base: value, tiers: [] } : value
   }
@@ -336,6 +349,7 @@ function toRates(
     cacheImageRead: rate('cache_image_read_mtok') ?? inputImage ?? cacheRead,
     outputImage: rate('output_image_mtok') ?? rate('output_mtok'),
     audioHour: audioHours === undefined ? undefined : audioHours * 1_000_000n,
+    character: rate('input_mchars'),
   }
 }
 
@@ -359,6 +373,12 @@ function toFemtoUsd(usdPerMillion: number): bigint {
   if (!isDecimal(usdPerMillion, 6))
     throw new RangeError(`A price of ${usdPerMillion} dollars has more than 6 decimals.`)
   return BigInt(Math.round(usdPerMillion * 1e6)) * 1000n
+}
+
+function toRatio(value: number | string): Ratio {
+  if (typeof value === 'number') return { times: toThousandths(value), over: 1000n }
+  const [times = '1', over = '1'] = value.split('/')
+  return { times: BigInt(times), over: BigInt(over) }
 }
 
 function toThousandths(value: number): bigint {

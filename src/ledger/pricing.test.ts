@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { calcPrice, findProvider, type MatchLogic } from '@pydantic/genai-prices'
 import { type PriceOverlay, PriceOverlayError, parsePriceOverlay } from './price-table.ts'
 import { openPriceTable } from './pricing.ts'
-import { NO_USAGE, type Usage } from './usage.ts'
+import { NO_USAGE, readUsage, type Usage } from './usage.ts'
 
 const NOW = '2026-11-20T12:00:00Z'
 const table = openPriceTable()
@@ -88,6 +88,23 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['o4-mini', null, A, 1_375_000n], // 800*1.1 + 200*0.275 + 100*4.4
   ['o4-mini-deep-research', null, A, 2_500_000n], // 800*2 + 200*0.5 + 100*8
   ['codex-mini-latest', null, A, 1_875_000n], // 800*1.5 + 200*0.375 + 100*6
+  ['codex-mini', null, A, 1_875_000n], // 800*1.5 + 200*0.375 + 100*6
+  ['gpt-4.5-preview', null, A, 82_500_000n], // 800*75 + 200*37.5 + 100*150
+  ['gpt-4o-realtime-preview', null, A, 6_500_000n], // 800*5 + 200*2.5 + 100*20
+  ['gpt-4o-mini-realtime-preview', null, A, 780_000n], // 800*0.6 + 200*0.3 + 100*2.4
+  ['gpt-realtime', null, A, 4_880_000n], // 800*4 + 200*0.4 + 100*16
+  ['gpt-realtime-mini', null, A, 732_000n], // 800*0.6 + 200*0.06 + 100*2.4
+  ['gpt-5-image', null, A, 9_250_000n], // 800*10 + 200*1.25 + 100*10
+  ['gpt-5-image-mini', null, A, 2_250_000n], // 800*2.5 + 200*0.25 + 100*2
+  ['gpt-5.4-image-2', null, A, 8_300_000n], // 800*8 + 200*2 + 100*15
+  ['gpt-chat-latest', null, A, 7_100_000n], // 800*5 + 200*0.5 + 100*30
+  ['gpt-oss-safeguard-20b', null, A, 97_400n], // 800*0.075 + 200*0.037 + 100*0.3
+  ['o1-preview', null, A, 19_500_000n], // 800*15 + 200*7.5 + 100*60
+  ['gpt-image-1', null, A, 8_250_000n], // 800*5 + 200*1.25 + 100*40
+  ['gpt-image-1-mini', null, A, 2_440_000n], // 800*2 + 200*0.2 + 100*8
+  ['gpt-image-1.5', null, A, 5_250_000n], // 800*5 + 200*1.25 + 100*10
+  ['gpt-image-2', null, A, 7_250_000n], // 800*5 + 200*1.25 + 100*30
+  ['gpt-realtime-2', null, A, 5_680_000n], // 800*4 + 200*0.4 + 100*24
   ['computer-use-preview', null, A, 4_200_000n], // 1000*3 + 100*12
   ['computer-use-preview-2025-03-11', null, A, 4_200_000n], // 1000*3 + 100*12
   ['text-embedding-3-large', null, use(1000, 0), 130_000n], // 1000*0.13
@@ -117,6 +134,18 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['gpt-5.5-2026-04-23', 'fast', A, 17_750_000n], // the same
   ['gpt-5.5', 'flex', A, 3_550_000n], // 7100 * 0.5
   ['gpt-5.5-pro', 'priority', A, 96_000_000n], // 48000 * 2
+  ['gpt-5-mini', 'priority', A, 729_000n], // 800*0.45 + 200*0.045 + 100*3.6
+  ['gpt-5-mini-2025-08-07', 'fast', A, 729_000n], // the same
+  ['gpt-5', 'priority', A, 4_050_000n], // 800*2.5 + 200*0.25 + 100*20
+  ['gpt-4.1', 'priority', A, 4_375_000n], // 800*3.5 + 200*0.875 + 100*14
+  ['gpt-4.1-mini', 'priority', A, 875_000n], // 800*0.7 + 200*0.175 + 100*2.8
+  ['gpt-4.1-nano', 'priority', A, 250_000n], // 800*0.2 + 200*0.05 + 100*0.8
+  ['gpt-4o', 'priority', A, 5_525_000n], // 800*4.25 + 200*2.125 + 100*17
+  ['gpt-4o-2024-08-06', 'priority', A, 5_525_000n], // the same
+  ['gpt-4o-2024-05-13', 'priority', A, 11_375_000n], // 1000*8.75 + 100*26.25
+  ['gpt-4o-mini', 'priority', A, 325_000n], // 800*0.25 + 200*0.125 + 100*1
+  ['o3', 'priority', A, 4_375_000n], // 800*3.5 + 200*0.875 + 100*14
+  ['o4-mini', 'priority', A, 2_500_000n], // 800*2 + 200*0.5 + 100*8
   ['gpt-6.1-sol', 'fast', A, 5_240_000n], // 2620 * 2
 
   // One rounding, half up, at the end
@@ -138,6 +167,13 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   // Long context
   ['gpt-5.6-sol', null, long(271_999), 747_996_000n], // 171999*4 + 100000*0.4 + 1000*20
   ['gpt-5.6-sol', null, long(272_000), 1_486_000_000n], // 172000*8 + 100000*0.8 + 1000*30
+  ['gpt-5.6-terra', null, long(271_999), 375_998_000n], // 171999*2 + 100000*0.2 + 1000*12
+  ['gpt-5.6-terra', null, long(272_000), 746_000_000n], // 172000*4 + 100000*0.4 + 1000*18
+  ['gpt-5.6-luna', null, long(271_999), 37_599_800n], // 171999*0.2 + 100000*0.02 + 1000*1.2
+  ['gpt-5.6-luna', null, long(272_000), 74_600_000n], // 172000*0.4 + 100000*0.04 + 1000*1.8
+  ['gpt-5.5', null, long(272_000), 1_865_000_000n], // 172000*10 + 100000*1 + 1000*45
+  ['gpt-5.4-pro', null, long(271_999), 8_339_970_000n], // 271999*30 + 1000*180
+  ['gpt-5.4-pro', null, long(272_000), 16_590_000_000n], // 272000*60 + 1000*270
   ['gpt-5.4', null, long(272_000), 932_500_000n], // 172000*5 + 100000*0.5 + 1000*22.5
   ['gpt-6-astra', null, long(272_000), 3_715_000_000n], // 172000*20 + 100000*2 + 1000*75
   ['gpt-6-sol', null, long(272_000), 374_000_000n], // 172000*2 + 100000*0.2 + 1000*10
@@ -183,6 +219,8 @@ const GOLDEN: [model: string, tier: string | null, usage: Usage, costNanoUsd: bi
   ['gpt-image-2', null, PICTURE, 31_850_000n], // 50*5 + 200*8 + 1000*30
   ['gpt-4o', null, use(1000, 100, { inputImageTokens: 300 }), 3_500_000n], // 1000*2.5 + 100*10: a seen image is input
   ['whisper-1', null, { ...NO_USAGE, seconds: 90 }, 9_000_000n], // $0.36 * 90 / 3600
+  ['tts-1', null, { ...NO_USAGE, characters: 4096 }, 61_440_000n], // $15 * 4096 / 1,000,000
+  ['tts-1-hd-1106', null, { ...NO_USAGE, characters: 1 }, 30_000n], // $30 / 1,000,000
   ['gpt-transcribe', null, { ...NO_USAGE, seconds: 1 }, 75_000n], // $0.27 / 3600
   ['gpt-6-sol', null, use(0, 0), 0n],
   ['gpt-6-sol', null, use(1e12, 1e12), 19_000_000_000_000_000n], // 10^12*4 + 10^12*15: 19 million dollars
@@ -192,6 +230,179 @@ test('each model, tier and kind of token costs what the price page says, to the 
   for (const [model, tier, usage, costNanoUsd, at] of GOLDEN) {
     assert.equal(cost(model, tier, usage, at), costNanoUsd, `${model} ${tier} ${at ?? ''} ${JSON.stringify(usage)}`)
   }
+})
+
+// What each kind of endpoint reports, as it comes. The arithmetic is in thousands of nano-dollars.
+const ENDPOINTS: [kind: string, model: string, tier: string | null, raw: object, costNanoUsd: bigint | RegExp][] = [
+  [
+    'chat',
+    'gpt-4o-2024-08-06',
+    'default',
+    {
+      prompt_tokens: 1000,
+      completion_tokens: 100,
+      total_tokens: 1100,
+      prompt_tokens_details: { cached_tokens: 200, audio_tokens: 0 },
+      completion_tokens_details: {
+        reasoning_tokens: 60,
+        accepted_prediction_tokens: 20,
+        rejected_prediction_tokens: 15,
+      },
+    },
+    3_250_000n, // 800*2.5 + 200*1.25 + 100*10: predicted tokens are part of the output, rejected ones too
+  ],
+  [
+    'chat with writes to the cache',
+    'gpt-6-sol',
+    'priority',
+    {
+      prompt_tokens: 1000,
+      completion_tokens: 100,
+      prompt_tokens_details: { cached_tokens: 200, cache_write_tokens: 300 },
+    },
+    5_580_000n, // (500*2 + 200*0.2 + 300*2.5 + 100*10) * 2
+  ],
+  [
+    'chat with sound',
+    'gpt-audio',
+    null,
+    {
+      prompt_tokens: 120,
+      completion_tokens: 50,
+      prompt_tokens_details: { audio_tokens: 60, text_tokens: 60 },
+      completion_tokens_details: { audio_tokens: 40, text_tokens: 10 },
+    },
+    4_730_000n, // 60*2.5 + 60*32 + 10*10 + 40*64
+  ],
+  [
+    'completions',
+    'gpt-3.5-turbo-instruct',
+    null,
+    { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 },
+    190_000n,
+  ], // 100*1.5 + 20*2
+  ['embeddings', 'text-embedding-3-large', null, { prompt_tokens: 8, total_tokens: 8 }, 1_040n], // 8*0.13
+  ['embeddings in a batch', 'text-embedding-3-small', 'batch', { prompt_tokens: 101, total_tokens: 101 }, 1_010n], // 101*0.02 * 0.5
+  [
+    'images',
+    'gpt-image-2',
+    null,
+    {
+      input_tokens: 250,
+      input_tokens_details: { text_tokens: 50, image_tokens: 200 },
+      output_tokens: 1000,
+      output_tokens_details: { image_tokens: 1000, text_tokens: 0 },
+    },
+    31_850_000n, // 50*5 + 200*8 + 1000*30
+  ],
+  [
+    'images without details of the output',
+    'gpt-image-1-mini',
+    null,
+    { input_tokens: 250, input_tokens_details: { text_tokens: 50, image_tokens: 200 }, output_tokens: 1000 },
+    8_600_000n, // 50*2 + 200*2.5 + 1000*8
+  ],
+  [
+    'transcription by tokens',
+    'gpt-4o-transcribe',
+    null,
+    {
+      type: 'tokens',
+      input_tokens: 100,
+      input_token_details: { text_tokens: 10, audio_tokens: 90 },
+      output_tokens: 20,
+    },
+    765_000n, // 10*2.5 + 90*6 + 20*10
+  ],
+  ['transcription by time', 'whisper-1', null, { type: 'duration', seconds: 8.4 }, 900_000n], // 9 * $0.36 / 3600
+  ['speech', 'gpt-4o-mini-tts', null, { input_tokens: 100, output_tokens: 1000, total_tokens: 1100 }, 12_060_000n], // 100*0.6 + 1000*12
+  [
+    'compaction',
+    'gpt-5.6-luna',
+    'flex',
+    { input_tokens: 1000, input_tokens_details: { cached_tokens: 200 }, output_tokens: 100, total_tokens: 1100 },
+    142_000n, // (800*0.2 + 200*0.02 + 100*1.2) * 0.5
+  ],
+  ['moderations', 'omni-moderation-latest', null, { prompt_tokens: 10, total_tokens: 10 }, 0n],
+  [
+    'a batch of short requests, as one sum of many tokens',
+    'gpt-6-sol',
+    'batch',
+    { input_tokens: 1_000_000, output_tokens: 1000, largest_input_tokens: 272_000 },
+    1_005_000_000n, // (1000000*2 + 1000*10) * 0.5
+  ],
+  [
+    'a batch of long requests',
+    'gpt-6-sol',
+    'batch',
+    { input_tokens: 1_000_000, output_tokens: 1000, largest_input_tokens: 272_001 },
+    2_007_500_000n, // (1000000*4 + 1000*15) * 0.5
+  ],
+  [
+    'sound of a model that has no rate for it',
+    'gpt-4o',
+    null,
+    { prompt_tokens: 9, completion_tokens: 1, prompt_tokens_details: { audio_tokens: 9 } },
+    /no rate/,
+  ],
+  ['images of a model without a price', 'dall-e-3', null, { input_tokens: 1, output_tokens: 1 }, /No price/],
+  ['fine-tuned', 'ft:gpt-4o-mini-2024-07-18:acme::abc', null, { prompt_tokens: 1, completion_tokens: 1 }, /No price/],
+]
+
+test('what each kind of endpoint reports costs what the price page says, to the nano-dollar', () => {
+  for (const [kind, model, tier, raw, expected] of ENDPOINTS) {
+    const found = cost(model, tier, readUsage(raw))
+    if (typeof expected === 'bigint') assert.equal(found, expected, kind)
+    else assert.match(String(found), expected, kind)
+  }
+})
+
+test('parts with prices of their own are added up and rounded once; one that is unpriced makes the whole so', () => {
+  const at = new Date(NOW)
+  const half = { model: 'gpt-5-nano', serviceTier: 'batch', usage: use(1, 0, { cachedTokens: 1 }) }
+  const image = { model: 'gpt-image-2', serviceTier: null, usage: PICTURE }
+  const price = (...parts: (typeof half | typeof image)[]) =>
+    table.price({ model: 'gpt-7', serviceTier: null, usage: A, parts, at })
+
+  // 2.5 nano-dollars each: two are 5, not twice 3.
+  assert.equal(costOf(price(half, half)), 5n)
+  assert.equal(costOf(price(half, image)), 31_850_003n) // 31,850,000 + 2.5
+  assert.equal(costOf(price()), 0n)
+  assert.match(String(costOf(price(half, { ...image, model: 'dall-e-3' }))), /^No price is known/)
+  assert.match(String(costOf(price(half, { ...image, model: null as unknown as string }))), /names no model/)
+  assert.match(String(costOf(price(half, { ...image, usage: undefined as unknown as Usage }))), /usage is unknown/)
+})
+
+function costOf(priced: ReturnType<typeof table.price>): bigint | string {
+  return priced.kind === 'priced' ? priced.costNanoUsd : priced.reason
+}
+
+test('every model with a rate for cached tokens, for writes or for long context has its row above', () => {
+  const rowsOf = (model: string) => GOLDEN.filter(([name]) => name === model).map(([, , usage]) => usage)
+  const names = [...baseModels().map(({ id }) => id), 'gpt-6.1-sol', 'gpt-6.1-terra']
+
+  for (const name of names.filter((one) => !one.startsWith('ft:'))) {
+    const bands = table.ratesFor(name, new Date(NOW))?.bands ?? []
+    const { input, cacheRead, cacheWrite30m } = bands[0]?.usdPerMillion ?? {}
+    const rows = rowsOf(name)
+    if (cacheRead !== input)
+      assert.ok(
+        rows.some(({ cachedTokens }) => cachedTokens > 0),
+        `${name}: cached`,
+      )
+    if (cacheWrite30m !== input)
+      assert.ok(
+        rows.some((row) => row.cachedTokens > 0 || row.cacheWrite30mTokens > 0),
+        `${name}: writes`,
+      )
+    for (const { aboveInputTokens } of bands.slice(1)) {
+      assert.ok(
+        rows.some(({ inputTokens }) => inputTokens > aboveInputTokens),
+        `${name}: long context`,
+      )
+    }
+  }
+  assert.ok(GOLDEN.length >= 120, `${GOLDEN.length}`)
 })
 
 test('tool calls are added, and cost the same in every service tier', () => {
@@ -210,7 +421,7 @@ test('tool calls are added, and cost the same in every service tier', () => {
 test('a model nobody has a price for is unpriced, whatever it resembles', () => {
   const names = [
     ...['gpt-5.6-cyber', 'gpt-6-cyber', 'gpt-daybreak-blue-latest', 'gpt-daybreak-red-latest', 'gpt-rosalind-research'],
-    ...['gpt-6-rosalind', 'gpt-image-2.5-flare', 'gpt-image-2.6-sunburst', 'chatgpt-image-latest', 'dall-e-3', 'tts-1'],
+    ...['gpt-6-rosalind', 'gpt-image-2.5-flare', 'gpt-image-2.6-sunburst', 'chatgpt-image-latest', 'dall-e-3', 'tts-2'],
     ...[
       'sora-2',
       'gpt-live-1',
@@ -266,6 +477,28 @@ test('what a model has no rate for makes the answer unpriced', () => {
   ]
 
   for (const reason of noRate) assert.match(String(reason), /has no rate for some of what it used\.$/)
+})
+
+test('speech billed by its text is never free for want of its length, and the other way round', () => {
+  assert.equal(cost('tts-1', null, A), 'The model "tts-1" is billed by characters, which are unknown.')
+  assert.equal(cost('tts-1', null, undefined), 'The usage is unknown.')
+  assert.equal(
+    cost('gpt-4o-mini-tts', null, { ...NO_USAGE, characters: 9 }),
+    'The model "gpt-4o-mini-tts" is billed by tokens, which are unknown.',
+  )
+  assert.equal(table.ratesFor('tts-1', new Date(NOW))?.bands[0]?.usdPerMillionCharacters, '15.00')
+})
+
+test('a multiplier may be a fraction, and keeps what the operator pays', () => {
+  const prices = withOverlay({
+    models: { 'gpt-4o-mini': { input_mtok: 0.3, output_mtok: 3 } },
+    service_tiers: { ultrafast: { default: 3, 'gpt-6-sol': '7/3' } },
+  })
+  assert.equal(cost('gpt-4o-mini', 'priority', use(1000, 100), NOW, prices), 1_000_000n) // (1000*0.3 + 100*3) * 5/3
+  assert.equal(cost('gpt-6-sol', 'ultrafast', use(1, 0), NOW, prices), 4667n) // 2,000 nano * 7/3
+  for (const bad of ['5/0', '0/5', '5', '-1/2', '1.5/2', '/', '12345/1', 5e-9, -1]) {
+    assert.throws(() => parsePriceOverlay({ service_tiers: { x: { default: bad } } }), PriceOverlayError, String(bad))
+  }
 })
 
 test('audio billed by time is never free for want of its length', () => {

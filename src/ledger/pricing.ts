@@ -7,6 +7,7 @@ import {
   type PriceData,
   type PriceOverlay,
   type Rates,
+  type Ratio,
   withoutDate,
 } from './price-table.ts'
 import { isCoherent, type Usage } from './usage.ts'
@@ -22,13 +23,19 @@ export interface ToolCalls {
   fileSearchCalls: number
 }
 
-/** What one attempt was answered with. */
-export interface Answer {
+/** Tokens of one model in one service tier. */
+export interface PricedUsage {
   /** `model` of the response, not of the request. */
   model: string | null | undefined
   /** `service_tier` of the response, not of the request. */
   serviceTier: string | null | undefined
   usage: Usage | undefined
+}
+
+/** What one attempt was answered with. */
+export interface Answer extends PricedUsage {
+  /** When given, the tokens are these, and those above only say how many there were. */
+  parts?: readonly PricedUsage[] | undefined
   tools?: ToolCalls | undefined
   at: Date
 }
@@ -41,7 +48,12 @@ export interface PriceList {
   since: string | undefined
   priceVersion: string
   /** Prices of requests with more input tokens than `aboveInputTokens`; 0 is every other request. */
-  bands: { aboveInputTokens: number; usdPerMillion: Partial<Record<keyof Rates, string>>; usdPerAudioHour?: string }[]
+  bands: {
+    aboveInputTokens: number
+    usdPerMillion: Partial<Record<keyof Rates, string>>
+    usdPerAudioHour?: string
+    usdPerMillionCharacters?: string
+  }[]
 }
 
 export interface PriceTable {
@@ -84,15 +96,34 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
     return found
   }
 
+  /** Femto-dollars as an exact fraction, or the reason why they are not known. */
+  function pricePart({ model, serviceTier, usage }: PricedUsage, at: Date) {
+    if (!model) return 'The answer names no model.'
+    const rates = lookUp(model, at)
+    if (!rates) return `No price is known for the model ${quote(model)}.`
+    const multiplier = findMultiplier(data, serviceTier, rates.model)
+    if (!multiplier) return `No price is known for the service tier ${quote(String(serviceTier))}.`
+    const tokens = answerFemtoUsdSeconds(rates, usage)
+    if (typeof tokens === 'string') return tokens
+    const femtoUsd = { times: tokens * multiplier.times, over: SECONDS_PER_HOUR * multiplier.over }
+    return { femtoUsd, version: rates.version }
+  }
+
   return {
-    price: ({ model, serviceTier, usage, tools, at }) => {
-      if (!model) return unpriced('The answer names no model.')
-      const rates = lookUp(model, at)
-      if (!rates) return unpriced(`No price is known for the model ${quote(model)}.`)
-      const thousandths = tierThousandths(data, serviceTier, rates.model)
-      if (thousandths === undefined)
-        return unpriced(`No price is known for the service tier ${quote(String(serviceTier))}.`)
-      return total({ rates, thousandths, usage, tools, data })
+    price: (answer) => {
+      const tools = toolsFemtoUsd(answer.tools, data)
+      if (tools === undefined) return unpriced('The number of tool calls is not a count.')
+      let sum = { times: tools, over: 1n }
+      const versions = new Set<string>()
+      for (const part of answer.parts ?? [answer]) {
+        const priced = pricePart(part, answer.at)
+        if (typeof priced === 'string') return unpriced(priced)
+        sum = addRatios(sum, priced.femtoUsd)
+        versions.add(priced.version)
+      }
+      const costNanoUsd = divideHalfUp(sum.times, sum.over * FEMTO_PER_NANO)
+      if (costNanoUsd > COST_NANO_USD_MAX) return unpriced('The cost is more than the ledger can hold.')
+      return { kind: 'priced', costNanoUsd, priceVersion: [...versions].join(' ') }
     },
     ratesFor: (model, at) => {
       const rates = lookUp(model, at)
@@ -103,28 +134,16 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
 
 type Remembered = ModelRates & { version: string }
 
-/** Thousandths of the token prices, or undefined for a tier whose price is not known. No tier is the default one. */
-function tierThousandths(data: PriceData, serviceTier: string | null | undefined, model: string): bigint | undefined {
+/** What the token prices are multiplied by; undefined for a tier whose price is not known. No tier is the default one. */
+function findMultiplier(data: PriceData, serviceTier: string | null | undefined, model: string): Ratio | undefined {
   const byModel = data.serviceTiers.get(serviceTier || 'default')
   return byModel?.get(model) ?? byModel?.get(withoutDate(model)) ?? byModel?.get('default')
 }
 
-function total(of: {
-  rates: Remembered
-  thousandths: bigint
-  usage: Usage | undefined
-  tools: ToolCalls | undefined
-  data: PriceData
-}): PricedCost {
-  const tools = toolsFemtoUsd(of.tools, of.data)
-  if (tools === undefined) return unpriced('The number of tool calls is not a count.')
-  const tokens = answerFemtoUsdSeconds(of.rates, of.usage)
-  if (typeof tokens === 'string') return unpriced(tokens)
-  // Hours make 3,600ths and multipliers thousandths; both are divided out here, once.
-  const numerator = tokens * of.thousandths + tools * SECONDS_PER_HOUR * 1000n
-  const costNanoUsd = divideHalfUp(numerator, SECONDS_PER_HOUR * 1000n * FEMTO_PER_NANO)
-  if (costNanoUsd > COST_NANO_USD_MAX) return unpriced('The cost is more than the ledger can hold.')
-  return { kind: 'priced', costNanoUsd, priceVersion: of.rates.version }
+/** What is left over is divided out once, at the end. */
+function addRatios(a: Ratio, b: Ratio): Ratio {
+  if (a.over === b.over) return { times: a.times + b.times, over: a.over }
+  return { times: a.times * b.over + b.times * a.over, over: a.over * b.over }
 }
 
 const SECONDS_PER_HOUR = 3600n
@@ -136,12 +155,18 @@ const COST_NANO_USD_MAX = 2n ** 63n - 1n
 function answerFemtoUsdSeconds({ model, bands }: ModelRates, usage: Usage | undefined): bigint | string {
   if (!usage) return isFree(bands) ? 0n : 'The usage is unknown.'
   if (!isCoherent(usage)) return 'The usage contradicts itself.'
-  const rates = (bands.findLast(({ above }) => usage.inputTokens > above) ?? bands[0])?.rates
+  const requestTokens = usage.largestInputTokens ?? usage.inputTokens
+  const rates = (bands.findLast(({ above }) => requestTokens > above) ?? bands[0])?.rates
   if (!rates) return `The model ${quote(model)} has no rates.`
   if (rates.audioHour !== undefined) {
     if (usage.seconds === undefined) return `The model ${quote(model)} is billed by time, and the length is unknown.`
     return BigInt(usage.seconds) * rates.audioHour
   }
+  if (rates.character !== undefined) {
+    if (usage.characters === undefined) return `The model ${quote(model)} is billed by characters, which are unknown.`
+    return BigInt(usage.characters) * rates.character * SECONDS_PER_HOUR
+  }
+  if (usage.characters !== undefined) return `The model ${quote(model)} is billed by tokens, which are unknown.`
   if (usage.seconds !== undefined && usage.inputTokens + usage.outputTokens === 0) {
     return `The model ${quote(model)} is billed by tokens, and only the length is known.`
   }
@@ -189,9 +214,11 @@ function toolsFemtoUsd(tools: ToolCalls | undefined, data: PriceData): bigint | 
   return BigInt(tools.webSearchCalls) * data.webSearch + BigInt(tools.fileSearchCalls) * data.fileSearch
 }
 
-/** Moderations cost nothing and report nothing. */
+/** Moderations cost nothing and report nothing. A model without any rate is not free. */
 function isFree(bands: ModelRates['bands']): boolean {
-  return bands.every(({ rates }) => Object.values(rates).every((rate) => rate === undefined || rate === 0n))
+  return bands.every(
+    ({ rates }) => rates.input === 0n && Object.values(rates).every((rate) => rate === undefined || rate === 0n),
+  )
 }
 
 function toPriceList({ model, source, since, bands, version }: Remembered): PriceList {
@@ -200,12 +227,13 @@ function toPriceList({ model, source, since, bands, version }: Remembered): Pric
     source,
     since,
     priceVersion: version,
-    bands: bands.map(({ above, rates: { audioHour, ...perToken } }) => ({
+    bands: bands.map(({ above, rates: { audioHour, character, ...perToken } }) => ({
       aboveInputTokens: Math.max(0, above),
       usdPerMillion: Object.fromEntries(
         Object.entries(perToken).flatMap(([name, rate]) => (rate === undefined ? [] : [[name, toUsdPerMillion(rate)]])),
       ),
       ...(audioHour === undefined ? {} : { usdPerAudioHour: formatDecimal(audioHour, 15, 2) }),
+      ...(character === undefined ? {} : { usdPerMillionCharacters: toUsdPerMillion(character) }),
     })),
   }
 }

@@ -47,6 +47,20 @@ test('a chat usage is read by its own names', () => {
   })
 })
 
+test('speech is read by the length of its text', () => {
+  assert.deepEqual(readUsage({ type: 'characters', characters: 12 }), { ...NO_USAGE, characters: 12 })
+  for (const bad of [-1, 0.5, '5', Number.NaN])
+    assert.equal(readUsage({ type: 'characters', characters: bad }), undefined)
+})
+
+test('the largest of several requests is kept, and can not be larger than all of them', () => {
+  const read = (largest: unknown) => readUsage({ input_tokens: 10, output_tokens: 1, largest_input_tokens: largest })
+
+  assert.equal(read(10)?.largestInputTokens, 10)
+  assert.equal(read(undefined)?.largestInputTokens, undefined)
+  for (const bad of [11, -1, 0.5, '5', Number.NaN]) assert.equal(read(bad), undefined)
+})
+
 test('an embedding has no output because its total says so', () => {
   assert.deepEqual(readUsage({ prompt_tokens: 8, total_tokens: 8 }), { ...NO_USAGE, inputTokens: 8, totalTokens: 8 })
   assert.equal(readUsage({ prompt_tokens: 8, total_tokens: 9 }), undefined)

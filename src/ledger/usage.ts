@@ -19,6 +19,10 @@ export interface Usage {
   outputImageTokens: number
   /** Length of the audio, for what is billed by time; whole seconds, rounded up. */
   seconds?: number
+  /** Length of the text, for speech that is billed by it. */
+  characters?: number
+  /** Where these are several requests: the input of the largest, which says whether they were of long context. */
+  largestInputTokens?: number
 }
 
 /** Nothing used: the start of an estimate. */
@@ -55,6 +59,7 @@ const COUNT_MAX = 1e12
  * - Cache writes without a time to live are 30-minute writes, the default of the API.
  * - Cached tokens without a breakdown are taken to be text first, then audio, then image.
  * - `{type: 'duration', seconds}` has seconds and no tokens; fractions of a second are rounded up.
+ * - `{type: 'characters', characters}` is the proxy's own, for speech, whose answer is nothing but sound.
  *
  * @see https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage
  */
@@ -67,8 +72,12 @@ export function readUsage(raw: unknown): Usage | undefined {
   if (!inputDetails || !outputDetails || !cachedDetails || !writeDetails) return undefined
 
   const seconds = readSeconds(raw.seconds)
-  const inputTokens = raw.input_tokens ?? raw.prompt_tokens ?? (seconds === undefined ? undefined : 0)
-  const outputTokens = raw.output_tokens ?? raw.completion_tokens ?? noOutput(inputTokens, raw.total_tokens, seconds)
+  const largest = raw.largest_input_tokens
+  const { characters } = raw
+  const hasOtherMeasure = seconds !== undefined || characters !== undefined
+  const inputTokens = raw.input_tokens ?? raw.prompt_tokens ?? (hasOtherMeasure ? 0 : undefined)
+  const outputTokens =
+    raw.output_tokens ?? raw.completion_tokens ?? noOutput(inputTokens, raw.total_tokens, hasOtherMeasure)
   if (inputTokens === undefined || outputTokens === undefined) return undefined
 
   const input = countOf(inputTokens)
@@ -96,6 +105,8 @@ export function readUsage(raw: unknown): Usage | undefined {
     outputAudioTokens: countOf(outputDetails.audio_tokens),
     outputImageTokens: countOf(outputDetails.image_tokens),
     ...(seconds === undefined ? {} : { seconds }),
+    ...(characters === undefined ? {} : { characters: countOf(characters) }),
+    ...(largest === undefined ? {} : { largestInputTokens: countOf(largest) }),
   }
   if (usage.cacheWrite30mTokens + write12h !== written) return undefined
   return isCoherent(usage) ? usage : undefined
@@ -119,6 +130,9 @@ export function isCoherent(usage: Usage): boolean {
     isCount(usage.outputAudioTokens) &&
     isCount(usage.outputImageTokens) &&
     isCount(usage.seconds ?? 0) &&
+    isCount(usage.characters ?? 0) &&
+    isCount(usage.largestInputTokens ?? 0) &&
+    (usage.largestInputTokens ?? 0) <= usage.inputTokens &&
     cachedTextTokens >= 0 &&
     cachedTextTokens <= textTokens &&
     usage.cachedAudioTokens <= usage.inputAudioTokens &&
@@ -130,8 +144,8 @@ export function isCoherent(usage: Usage): boolean {
 }
 
 /** 0 where the object itself says that nothing came out, undefined where that is not known. */
-function noOutput(inputTokens: unknown, totalTokens: unknown, seconds: number | undefined): 0 | undefined {
-  return seconds !== undefined || (isCount(totalTokens) && totalTokens === inputTokens) ? 0 : undefined
+function noOutput(inputTokens: unknown, totalTokens: unknown, hasOtherMeasure: boolean): 0 | undefined {
+  return hasOtherMeasure || (isCount(totalTokens) && totalTokens === inputTokens) ? 0 : undefined
 }
 
 /** NaN, which no sum survives, for what is not a count; `isCoherent` refuses it. */

@@ -57,6 +57,7 @@ export function toAttempt(
       reasoning_tokens: usage?.reasoningTokens ?? null,
       total_tokens: usage?.totalTokens ?? null,
       usage: used?.raw ?? null,
+      usage_parts: null,
       web_search_calls: 0,
       file_search_calls: 0,
       cost_nano_usd: cost,

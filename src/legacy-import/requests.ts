@@ -36,13 +36,14 @@ export async function importRequests(
       return toImport(legacy, known, rowsFrom, requests)
     })
     const rows = imports.map(({ row }) => row)
+    const byId = new Map(rows.map((row) => [row.attempt_id, row]))
     const present = await db.forOperator((tx) => findPresentAttempts(tx, rows))
     const missing = rows.filter((row) => !present.has(row.attempt_id))
     requests.present += rows.length - missing.length
     requests.imported += missing.length
     for (const { row, notes } of imports)
       if (!present.has(row.attempt_id)) for (const note of notes) requests.change(row.request_id, note)
-    const rated = page.flatMap((legacy) => toRating(legacy, known, ratings))
+    const rated = page.flatMap((legacy) => toRating(legacy, byId, ratings))
     const owned = imports.flatMap(({ row }) => toOwned(row, known, owners, responseIds))
     if (!isDryRun) {
       await ensureMonths(deps, missing, months)
@@ -94,11 +95,15 @@ function toImport(
   return { row, notes }
 }
 
-function toRating(legacy: LegacyRequest, known: Known, ratings: Tally): RatingRow | [] {
+function toRating(
+  legacy: LegacyRequest,
+  attempts: ReadonlyMap<string, ImportedAttempt>,
+  ratings: Tally,
+): RatingRow | [] {
   if (legacy.rating === null) return []
   ratings.found += 1
-  const user = known.users.get(legacy.user_id)
-  if (!user || user.organizationId !== legacy.key_organization_id) {
+  const attempt = attempts.get(legacy.id)
+  if (!attempt) {
     ratings.skip(legacy.request_id, 'its request was not imported')
     return []
   }
@@ -111,9 +116,9 @@ function toRating(legacy: LegacyRequest, known: Known, ratings: Tally): RatingRo
     ratings.change(legacy.request_id, `its feedback was cut to ${FEEDBACK_MAX} characters`)
   }
   return {
-    organization_id: user.organizationId,
+    organization_id: attempt.organization_id,
     request_id: legacy.request_id,
-    response_id: legacy.response_id,
+    attempt_id: legacy.id,
     rating: legacy.rating,
     feedback,
     rated_at: legacy.rating_timestamp ?? legacy.completed_at ?? legacy.created_at ?? new Date(0).toISOString(),

@@ -150,19 +150,30 @@ export async function insertOwned(tx: Tx, rows: readonly OwnedRow[]): Promise<vo
 export interface RatingRow {
   organization_id: string
   request_id: string
-  response_id: string | null
+  attempt_id: string
   rating: number
   feedback: string | null
   rated_at: string
 }
 
-/** A rating that is there is newer. */
+/** A rating that is there is newer. What each is about is copied from its attempt, as for every rating. */
 export async function insertRatings(tx: Tx, rows: readonly RatingRow[]): Promise<void> {
   await sql`
-    insert into ratings (organization_id, request_id, response_id, rating, feedback, rated_at)
-    select organization_id, request_id, response_id, rating, feedback, rated_at
-    from jsonb_populate_recordset(null::ratings, ${JSON.stringify(rows)}::jsonb)
-    on conflict do nothing`.execute(tx)
+    with rated as (
+      insert into ratings (
+        organization_id, request_id, response_id, rating, feedback, rated_at, attempt_id, opened_at, user_id, api_key_id,
+        persona_id, persona_version, session_id, model, cost_nano_usd
+      )
+      select organization_id, attempts.request_id, attempts.response_id, imported.rating, imported.feedback, imported.rated_at,
+        attempt_id, attempts.opened_at, attempts.user_id, attempts.api_key_id, attempts.persona_id, attempts.persona_version,
+        attempts.session_id, coalesce(attempts.model_used, attempts.model_requested, ''), attempts.cost_nano_usd
+      from jsonb_populate_recordset(null::ratings, ${JSON.stringify(rows)}::jsonb) as imported
+      join attempts using (organization_id, attempt_id)
+      on conflict do nothing
+      returning *
+    )
+    insert into rating_history (organization_id, request_id, revision, rating, feedback, rated_at)
+    select organization_id, request_id, revision, rating, feedback, rated_at from rated`.execute(tx)
 }
 
 export async function findPresentRatings(tx: Tx, rows: readonly RatingRow[]): Promise<number> {

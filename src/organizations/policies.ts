@@ -24,6 +24,17 @@ export interface Policies {
   personas: 'replace' | 'append' | 'enforce'
   /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
   systemItems: 'allow' | 'drop' | 'refuse'
+  /** Who may use the responses, files and other objects made through the proxy: the `user` who made them, or the `organization`. */
+  shareObjects: 'user' | 'organization'
+  /** The models that may be used; null: every one. A name that ends in `*` stands for all that begin so. */
+  models: string[] | null
+  /**
+   * How `prompt_cache_key`, `safety_identifier` and `user` reach OpenAI: `namespaced`, as a keyed hash for each organization and user;
+   * `always`, so too, and with a `safety_identifier` where the caller sends none; or `as_sent`.
+   */
+  identifiers: 'namespaced' | 'as_sent' | 'always'
+  /** Realtime client secrets, with which an application talks to OpenAI past the proxy, unaccounted for: `refuse` or `allow` them. */
+  clientSecrets: 'refuse' | 'allow'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -34,6 +45,10 @@ const DEFAULT_POLICIES: Policies = {
   rowsDays: null,
   personas: 'replace',
   systemItems: 'allow',
+  shareObjects: 'user',
+  models: null,
+  identifiers: 'namespaced',
+  clientSecrets: 'refuse',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -62,6 +77,7 @@ export async function updatePolicies(
       param: 'rows_days',
     })
   }
+  if (changes.models) checkModels(changes.models)
   return db.forOrganization(caller.organizationId, async (tx) => {
     const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
     const row = {
@@ -72,6 +88,10 @@ export async function updatePolicies(
       rows_days: policies.rowsDays,
       personas: policies.personas,
       system_items: policies.systemItems,
+      share_objects: policies.shareObjects,
+      models: policies.models,
+      identifiers: policies.identifiers,
+      client_secrets: policies.clientSecrets,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -86,6 +106,25 @@ export async function updatePolicies(
 const CONTENT_DAYS_MAX = 3650
 const ROWS_DAYS_MIN = 31
 const ROWS_DAYS_MAX = 36_500
+
+function checkModels(models: readonly string[]): void {
+  const isValid = models.length > 0 && models.length <= MODELS_MAX && models.every((model) => MODEL.test(model))
+  if (isValid) return
+  throw new AppError(
+    'invalid_request',
+    `Name 1 to ${MODELS_MAX} models, such as gpt-5 or gpt-5-*; the word "all" allows every one.`,
+    { param: 'models' },
+  )
+}
+
+const MODELS_MAX = 200
+const MODEL = /^[\w.:/-]{1,255}\*?$/
+
+/** Whether an organization may use a model. */
+export function isModelAllowed({ models }: Pick<Policies, 'models'>, model: string): boolean {
+  if (models === null) return true
+  return models.some((allowed) => (allowed.endsWith('*') ? model.startsWith(allowed.slice(0, -1)) : model === allowed))
+}
 
 /** The data plane's view: cached, and dropped within a second of a change. */
 export type PolicyReader = (organizationId: string) => Policies | Promise<Policies>
@@ -108,5 +147,9 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     rowsDays: row.rows_days,
     personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
     systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
+    shareObjects: row.share_objects === 'organization' ? 'organization' : 'user',
+    models: row.models,
+    identifiers: row.identifiers === 'as_sent' || row.identifiers === 'always' ? row.identifiers : 'namespaced',
+    clientSecrets: row.client_secrets === 'allow' ? 'allow' : 'refuse',
   }
 }

@@ -26,12 +26,28 @@ export interface PoliciesRow {
   rows_days: number | null
   personas: string
   system_items: string
+  share_objects: string
+  models: string[] | null
+  identifiers: string
+  client_secrets: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
   return tx
     .selectFrom('organization_policies')
-    .select(['client_gone', 'unpriced_models', 'content', 'content_days', 'rows_days', 'personas', 'system_items'])
+    .select([
+      'client_gone',
+      'unpriced_models',
+      'content',
+      'content_days',
+      'rows_days',
+      'personas',
+      'system_items',
+      'share_objects',
+      'models',
+      'identifiers',
+      'client_secrets',
+    ])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()
 }

@@ -3,12 +3,16 @@ import { openBatchWriter } from '../db/batch-writer.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Journal } from '../ledger/journal.ts'
-import { findOwnedObject, insertOwnedObjects, type OwnedObjectRow } from './store.ts'
+import type { ObjectKind } from './kinds.ts'
+import { findOwnedObjects, insertOwnedObjects, listOwnedObjects, markDeleted, type OwnedObjectRow } from './store.ts'
 
-/** Null: an organization-wide key that came without a user. */
+/** Who asks for objects. */
 export interface Owner {
   organizationId: string
+  /** Null: an organization-wide key that came without a user. */
   userId: string | null
+  /** Whose objects they may use: their own, or those of everybody in the organization. */
+  sharing: 'user' | 'organization'
 }
 
 /** An object at OpenAI, and who made it through this proxy with which key. */
@@ -17,9 +21,28 @@ export interface OwnedObject {
   userId: string | null
   apiKeyId: string
   objectId: string
-  kind: 'response' | 'conversation'
+  kind: ObjectKind
   /** What it was made with: the text of this persona is hidden from whoever reads the object. */
   persona?: { id: string; version: number } | undefined
+  /** Adopted for everybody in the organization. */
+  isShared?: boolean
+}
+
+/** An object that a request names, and where. */
+export interface NamedObject {
+  /** What it may be there. */
+  kinds: readonly ObjectKind[]
+  id: string
+  /** For the refusal. */
+  param: string
+}
+
+export interface ListPage {
+  kind: ObjectKind
+  order: 'asc' | 'desc'
+  /** The object behind which to begin. */
+  afterId: string | undefined
+  limit: number
 }
 
 /**
@@ -30,11 +53,14 @@ export interface Ownership {
   /** Recorded at once in this process and its journal, and in the database within a tenth of a second. */
   record(object: OwnedObject): void
   /**
-   * The object, if this user of this organization made it.
-   * @param param where the request names it, for the refusal.
-   * @throws {AppError} `not_found`, the same for foreign and unknown ids.
+   * The objects, in the order they are named, if they are all the owner's.
+   * @throws {AppError} `not_found`, the same for foreign and unknown ids and after the same time.
    */
-  require(owner: Owner, kind: OwnedObject['kind'], objectId: string, param: string): Promise<OwnedObject>
+  require(owner: Owner, named: readonly NamedObject[]): Promise<OwnedObject[]>
+  /** The owner's objects of a kind, in the order they were made. */
+  list(owner: Owner, page: ListPage): Promise<OwnedObject[]>
+  /** What is deleted at OpenAI is listed no more. */
+  forget(organizationId: string, objectIds: readonly string[]): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -45,9 +71,10 @@ export function openOwnership(deps: {
   onRefused: (objectId: string, error: Error) => void
   closeTimeoutMs: number
 }): Ownership {
+  const { db } = deps
   const recent = new Map<string, OwnedObject>()
   const writer = openBatchWriter<OwnedObjectRow>({
-    write: (rows) => deps.db.forOperator((tx) => insertOwnedObjects(tx, rows)),
+    write: (rows) => db.forOperator((tx) => insertOwnedObjects(tx, rows)),
     intervalMs: PUSH_INTERVAL_MS,
     batchMax: 500,
     pendingMax: Number.POSITIVE_INFINITY,
@@ -56,34 +83,65 @@ export function openOwnership(deps: {
     onRefused: (row, error) => deps.onRefused(row.object_id, error),
   })
 
-  async function find(organizationId: string, objectId: string): Promise<OwnedObject | undefined> {
-    const row = await deps.db.forOrganization(organizationId, (tx) => findOwnedObject(tx, organizationId, objectId))
-    if (!row) return undefined
-    const kind = row.kind as OwnedObject['kind']
-    const { persona_id: id, persona_version: version } = row
-    const persona = id === null || version === null ? undefined : { id, version }
-    return { organizationId, userId: row.user_id, apiKeyId: row.api_key_id, objectId, kind, persona }
+  async function find(organizationId: string, ids: readonly string[]): Promise<OwnedObject[]> {
+    const found: OwnedObject[] = []
+    for (let at = 0; at < ids.length; at += FIND_BATCH) {
+      const batch = ids.slice(at, at + FIND_BATCH)
+      const rows = await db.forOrganization(organizationId, (tx) => findOwnedObjects(tx, organizationId, batch))
+      found.push(...rows.map(toObject))
+    }
+    return found
+  }
+
+  /** Resolves when what was recorded so far can be read, or the database has had its time. */
+  async function pushed(): Promise<void> {
+    await writer.flush(AbortSignal.timeout(FLUSH_TIMEOUT_MS)).catch(() => {})
   }
 
   return {
     record(object) {
-      if (object.objectId.length > OBJECT_ID_MAX) return
+      if (!OBJECT_ID.test(object.objectId)) return
+      const key = keyOf(object.organizationId, object.objectId)
+      if (recent.has(key)) return
       remember(recent, object)
       deps.journal.appendWithReserve({ owned: object })
       writer.add(toRow(object))
     },
-    async require({ organizationId, userId }, kind, objectId, param) {
-      if (!/^[\w-]{1,255}$/.test(objectId)) throw notFound(param)
-      const own = (object: OwnedObject | undefined) =>
-        object?.userId === userId && object.kind === kind ? object : undefined
-      let object = own(recent.get(keyOf(organizationId, objectId)) ?? (await find(organizationId, objectId)))
-      if (!object) {
-        // Another replica may have made it less than one push ago; foreign and unknown ids wait just as long.
-        await sleep(PUSH_INTERVAL_MS * 3)
-        object = own(await find(organizationId, objectId))
+    async require(owner, named) {
+      const { organizationId } = owner
+      const invalid = named.find(({ id }) => !OBJECT_ID.test(id))
+      if (invalid) throw notFound(invalid.param)
+      const own = new Map<string, OwnedObject>()
+      const isMissing = ({ kinds, id }: NamedObject) => !kinds.includes(own.get(id)?.kind as ObjectKind)
+      const keep = (object: OwnedObject | undefined) => {
+        if (object && isOf(owner, object)) own.set(object.objectId, object)
       }
-      if (!object) throw notFound(param)
-      return object
+      for (const { id } of named) keep(recent.get(keyOf(organizationId, id)))
+      let missing = named.filter(isMissing)
+      // Another replica may have made it less than one push ago; foreign and unknown ids wait just as long.
+      for (const waitMs of [0, PUSH_INTERVAL_MS * 3]) {
+        if (missing.length === 0) break
+        if (waitMs > 0) await sleep(waitMs)
+        for (const object of await find(organizationId, [...new Set(missing.map(({ id }) => id))])) {
+          remember(recent, object)
+          keep(object)
+        }
+        missing = missing.filter(isMissing)
+      }
+      if (missing[0]) throw notFound(missing[0].param)
+      return named.map(({ id }) => own.get(id) as OwnedObject)
+    },
+    async list({ organizationId, userId, sharing }, page) {
+      // What was recorded a moment ago is in the list that its maker asks for next.
+      await pushed()
+      const filter = { ...page, userId: sharing === 'organization' ? undefined : userId }
+      const rows = await db.forOrganization(organizationId, (tx) => listOwnedObjects(tx, organizationId, filter))
+      return rows.map(toObject)
+    },
+    async forget(organizationId, objectIds) {
+      if (objectIds.length === 0) return
+      await pushed()
+      await db.forOrganization(organizationId, (tx) => markDeleted(tx, organizationId, objectIds))
     },
     [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
   }
@@ -97,20 +155,42 @@ export async function restoreOwnership({ db }: { db: Db }, objects: readonly Own
   }
 }
 
-const RESTORE_BATCH = 500
-const PUSH_INTERVAL_MS = 50
-const RECENT_MAX = 20_000
-const OBJECT_ID_MAX = 255
+/** Names of models have dots and colons; everything else OpenAI gives out is made of these. */
+export const OBJECT_ID = /^[A-Za-z0-9][\w.:-]{0,254}$/
 
-function toRow(object: OwnedObject): OwnedObjectRow {
+const RESTORE_BATCH = 500
+const FIND_BATCH = 1000
+const PUSH_INTERVAL_MS = 50
+const FLUSH_TIMEOUT_MS = 2000
+const RECENT_MAX = 50_000
+
+function isOf(owner: Owner, object: OwnedObject): boolean {
+  return owner.sharing === 'organization' || object.isShared === true || object.userId === owner.userId
+}
+
+export function toRow(object: OwnedObject): OwnedObjectRow {
   return {
     organization_id: object.organizationId,
     object_id: object.objectId,
     kind: object.kind,
     user_id: object.userId,
     api_key_id: object.apiKeyId,
+    is_shared: object.isShared ?? false,
     persona_id: object.persona?.id ?? null,
     persona_version: object.persona?.version ?? null,
+  }
+}
+
+function toObject(row: OwnedObjectRow): OwnedObject {
+  const { persona_id: id, persona_version: version } = row
+  return {
+    organizationId: row.organization_id,
+    objectId: row.object_id,
+    kind: row.kind as ObjectKind,
+    userId: row.user_id,
+    apiKeyId: row.api_key_id,
+    isShared: row.is_shared,
+    persona: id === null || version === null ? undefined : { id, version },
   }
 }
 
@@ -118,6 +198,7 @@ function keyOf(organizationId: string, objectId: string): string {
   return `${organizationId}:${objectId}`
 }
 
+/** Whoever made an object first stays its owner. */
 function remember(recent: Map<string, OwnedObject>, object: OwnedObject): void {
   const key = keyOf(object.organizationId, object.objectId)
   if (recent.has(key)) return

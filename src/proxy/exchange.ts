@@ -3,7 +3,10 @@ import type { Dispatcher } from 'undici'
 import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
 import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
-import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import type { ObjectKind } from '../ownership/kinds.ts'
+import { type AnswerIds, type HandedOut, watchIds } from './answer-ids.ts'
+import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts'
+import type { ByteFilter } from './byte-filter.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import type { HiddenText } from './hidden-text.ts'
@@ -14,7 +17,11 @@ import { upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
-  modelRequested: string | null
+  meter: Meter
+  /** Asked for when the call is settled: a form may name its model behind its files. */
+  modelRequested: () => string | null
+  /** Where the answer hands out ids, if it does. */
+  handsOut: HandedOut | undefined
   /** Whether the caller asked for a stream. */
   wantsStream: boolean
   totalTimeoutMs: number
@@ -22,12 +29,18 @@ export interface ExchangeOptions {
   isBackground: boolean
   /** Given when the organization wants answers read to their end after the client has gone. */
   drains: Drains | undefined
+  /** What the call uses, where its request alone tells that and the answer does not. */
+  usageByRequest: SettledUsage | undefined
+  /** Given when the client is not to see a stream quite as it came. */
+  filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
   /** Given when a persona is in it: what the client may not be told. */
   hidden: HiddenText | undefined
-  /** A response id is about to reach the client: whose it is must be on record first. */
-  onResponseId(id: string): void
+  /** An id is about to reach the client: whose it is must be on record first. */
+  onId(kind: ObjectKind, id: string): void
+  /** Called once when the answer says that the call did what it was for. */
+  onSuccess(): void
   /** Answers with our own error; the head has not been sent. */
   refuse(error: AppError): void
   /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
@@ -49,6 +62,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
+  #ids: AnswerIds | undefined
   #redactor: Redactor | undefined
   #unsentHead: (() => void) | undefined
   #httpStatus: number | null = null
@@ -124,9 +138,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const contentType = headerText(headers['content-type']) ?? ''
     // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
     this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
-    this.#watcher = watchAnswer(this.#isStream ? 'stream' : 'json')
+    const form = this.#isStream ? 'stream' : 'json'
+    this.#watcher = watchAnswer(this.#options.meter, form)
+    if (status < 300) {
+      this.#options.onSuccess()
+      this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
+    }
     if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
-    const kept = clientHeaders(headers, hidden ? 'edited' : 'as it came')
+    const kept = clientHeaders(headers, hidden || this.#isFiltered ? 'edited' : 'as it came')
     this.#unsentHead = () => this.#response.writeHead(status, kept)
     // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
     if (!hidden || this.#isStream) this.#sendHead()
@@ -141,21 +160,39 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isDiscarding || this.#abortedFor || !this.#watcher) return
     // Watched first: whoever sees the end of an answer finds it recorded.
+    this.#ids?.push(chunk)
     this.#watcher.push(chunk)
-    this.#recordResponseId()
-    const passed = this.#redactor?.push(chunk) ?? chunk
-    this.#options.capture?.push(passed)
+    this.#noteResponseId()
+    const passing = this.#edited(chunk)
+    this.#options.capture?.push(passing)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (passed.length === 0) return
+    if (passing.length === 0) return
     this.#sendHead()
-    if (!this.#response.write(passed)) {
+    if (!this.#response.write(passing)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
+  }
+
+  /** What the client sees of a piece. */
+  #edited(chunk: Buffer): Buffer {
+    const redacted = this.#redactor?.push(chunk) ?? chunk
+    return this.#isFiltered ? (this.#options.filter?.push(redacted) ?? NOTHING) : redacted
+  }
+
+  #editedRest(): Buffer {
+    const redacted = this.#redactor?.finish() ?? NOTHING
+    if (!this.#isFiltered || !this.#options.filter) return redacted
+    return Buffer.concat([this.#options.filter.push(redacted) ?? NOTHING, this.#options.filter.finish() ?? NOTHING])
+  }
+
+  /** Only a stream that was really answered is one that was asked for. */
+  get #isFiltered(): boolean {
+    return this.#options.filter !== undefined && this.#isStream && this.#httpStatus === 200
   }
 
   onResponseEnd(): void {
@@ -173,8 +210,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#fail(unreadable())
       return
     }
-    const rest = this.#redactor?.finish()
-    if (rest) this.#options.capture?.push(rest)
+    const rest = this.#editedRest()
+    this.#options.capture?.push(rest)
     this.#sendHead()
     this.#response.end(rest)
     this.#close()
@@ -189,6 +226,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#settle('client_closed', this.#abortedFor === 'client' ? null : 'client_too_slow', this.#estimate())
       this.#response.destroy()
       this.#close()
+      return
+    }
+    if (error instanceof AppError) {
+      // Its own body was refused while it was on its way: OpenAI never had the whole of it.
+      this.#settle('failed', error.code, { source: 'none' })
+      this.#fail(error)
       return
     }
     this.#fail(this.#abortedFor ?? upstreamFault(error))
@@ -206,7 +249,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (!this.#response.headersSent) {
       this.#options.refuse(error)
     } else if (this.#watcher?.isBetweenEvents) {
-      this.#response.end(errorEvent(error, this.#watcher.eventCount))
+      this.#response.end(errorEvent(this.#options.meter, error, this.#watcher.eventCount))
     } else {
       this.#response.destroy()
     }
@@ -218,13 +261,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     return !this.#isSent && !this.#abortedFor && error.code === 'upstream_unreachable' && !this.#response.destroyed
   }
 
-  #recordResponseId(): void {
-    const id = this.#isResponseIdKnown ? null : (this.#watcher?.responseId ?? null)
-    if (id === null) return
+  /** From here on the end of a background response can be asked for, even by another process. */
+  #noteResponseId(): void {
+    if (this.#isResponseIdKnown || !this.#options.isBackground || !this.#watcher?.responseId) return
     this.#isResponseIdKnown = true
-    this.#options.onResponseId(id)
-    // From here on its end can be asked for, even by another process.
-    if (this.#options.isBackground) this.#options.attempt.recordProgress()
+    this.#options.attempt.recordProgress()
   }
 
   #settleAnswer(): void {
@@ -233,7 +274,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (status >= 400) {
       this.#settle(status >= 500 ? 'upstream_error' : 'failed', end?.errorCode ?? `http_${status}`, { source: 'none' })
     } else if (end) {
-      this.#settle(end.ending, end.errorCode, end.usage)
+      const isSaidElsewhere = end.ending === 'completed' && end.usage.source === 'unknown'
+      this.#settle(end.ending, end.errorCode, (isSaidElsewhere && this.#options.usageByRequest) || end.usage)
     } else {
       this.#settle('upstream_error', 'unreadable_answer', { source: 'unknown' })
     }
@@ -253,18 +295,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
       httpStatus: this.#httpStatus,
       responseId: watcher?.responseId ?? null,
       upstreamRequestId: this.#upstreamRequestId,
-      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested,
+      modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested(),
       serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
       firstByteMs: this.#firstByteMs,
     })
   }
 
-  /**
-   * What a call that was cut has probably used: what is estimated of its text. What never left for OpenAI has used nothing.
-   */
+  /** What a call that was cut has probably used. What never left for OpenAI has used nothing. */
   #estimate(): SettledUsage {
     if (!this.#isSent) return { source: 'none' }
-    return { source: 'estimated', outputTokens: this.progress().outputTokens }
+    return this.#watcher?.usageIfCut ?? { source: 'estimated', outputTokens: 0 }
   }
 
   /** A stream that OpenAI ended without saying how it ended: passing that on would look like an answer. */
@@ -292,7 +332,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #drain(chunk: Buffer): void {
     this.#drainedBytes += chunk.length
     const end = this.#watcher?.end
-    if (end) this.#settle('client_closed', end.errorCode, end.usage)
+    if (end) this.#settle(end.ending === 'pending' ? 'pending' : 'client_closed', end.errorCode, end.usage)
     if (end || this.#drainedBytes > DRAIN_BYTES_MAX) this.#abort('client')
   }
 
@@ -317,6 +357,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#options.onClose(this.#isSent)
   }
 }
+
+const NOTHING: Buffer = Buffer.alloc(0)
 
 /** A client that takes nothing for this long is taken for gone. */
 const WRITE_IDLE_MS = 60_000
@@ -353,7 +395,9 @@ function headerText(value: string | string[] | undefined): string | null {
 }
 
 /** OpenAI's own form of an error within a stream, so that its SDKs raise it. */
-function errorEvent(error: AppError, sequenceNumber: number): string {
-  const { code, message, param } = toErrorBody(error).error
+function errorEvent(meter: Meter, error: AppError, sequenceNumber: number): string {
+  const body = toErrorBody(error)
+  if (meter === 'chat' || meter === 'completions') return `data: ${JSON.stringify(body)}\n\n`
+  const { code, message, param } = body.error
   return `event: error\ndata: ${JSON.stringify({ type: 'error', code, message, param, sequence_number: sequenceNumber })}\n\n`
 }

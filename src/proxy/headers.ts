@@ -1,9 +1,22 @@
 import type { IncomingHttpHeaders } from 'node:http'
 
+/** A body on its way to OpenAI. */
+export interface Outgoing {
+  contentType: string
+  /** Its length, where that is known. */
+  bytes: number | undefined
+  content: Buffer | AsyncIterable<Buffer>
+}
+
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
 export function upstreamHeaders(
   rawHeaders: readonly string[],
-  call: { upstreamKey: string; bodyBytes: number | undefined; requestId: string },
+  call: {
+    upstreamKey: string
+    body: Pick<Outgoing, 'contentType' | 'bytes'> | undefined
+    requestId: string
+    namespace: (value: string) => string
+  },
 ): string[] {
   const headers = [
     'authorization',
@@ -13,14 +26,16 @@ export function upstreamHeaders(
     'identity',
   ]
   const connectionOnly = namedByConnection(rawHeaders)
-  if (call.bodyBytes !== undefined) {
-    headers.push('content-type', 'application/json', 'content-length', String(call.bodyBytes))
-  }
+  if (call.body) headers.push('content-type', call.body.contentType)
+  // Without a length it goes in chunks.
+  if (call.body?.bytes !== undefined) headers.push('content-length', String(call.body.bytes))
   let hasClientRequestId = false
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
     if (!isForwarded(name) || connectionOnly.has(name)) continue
-    headers.push(name, rawHeaders[at + 1] as string)
+    const value = rawHeaders[at + 1] as string
+    // Tenants of one OpenAI key must not get each other's answers by choosing the same one.
+    headers.push(name, name === IDEMPOTENCY_KEY ? call.namespace(value) : value)
     hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
   // OpenAI's support finds a call by this id; without one of the client's own it is the one in our answer and our ledger.
@@ -59,6 +74,7 @@ function namedByConnection(rawHeaders: readonly string[]): ReadonlySet<string> {
 const NONE: ReadonlySet<string> = new Set()
 
 const CLIENT_REQUEST_ID = 'x-client-request-id'
+const IDEMPOTENCY_KEY = 'idempotency-key'
 
 const FORWARDED = new Set([
   'accept',
@@ -66,7 +82,7 @@ const FORWARDED = new Set([
   'openai-beta',
   'user-agent',
   CLIENT_REQUEST_ID,
-  'idempotency-key',
+  IDEMPOTENCY_KEY,
   'traceparent',
   'tracestate',
   // Codex and the Agents SDK.

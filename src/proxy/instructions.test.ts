@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hasOwnInstructions, type InstructionsForm, injectPersona } from './instructions.ts'
+import { editBody } from './body-edits.ts'
+import {
+  hasOwnInstructions,
+  type Injection,
+  type InstructionsForm,
+  injectPersona,
+  type ReadBody,
+} from './instructions.ts'
 import { JsonFields } from './json-fields.ts'
 
 const TEXT = 'Be "kind".\nAlways — é.'
@@ -39,7 +46,7 @@ test('a persona stands where its endpoint takes instructions, and every other by
       `{"messages":[${SYSTEM},{"role":"system"},{"role":"user"}],"instructions":"kept"}`,
     ],
   ] as [InstructionsForm, 'leave_out' | 'append', string, string][]) {
-    const bytes = injectPersona(form, read(body), { text: TEXT, own })
+    const bytes = edited(form, read(body), { text: TEXT, own })
 
     assert.equal(bytes.toString(), becomes, `${form}, ${own}: ${body}`)
   }
@@ -48,14 +55,14 @@ test('a persona stands where its endpoint takes instructions, and every other by
 test('without a persona the bytes are the very same, or lose the fields that are the proxy’s own', () => {
   const body = read('{"instructions" : "mine", "input":"x"}')
 
-  assert.equal(injectPersona('responses', body, undefined), body.bytes)
+  assert.equal(edited('responses', body, undefined), body.bytes)
   for (const field of [
     '"persona_id":null',
     '"persona_id":""',
     '"persona_variables":{"a":"b"}',
     '"persona\\u005fid":null',
   ]) {
-    const without = injectPersona('responses', read(`{"instructions" : "mine",${field}, "input":"x"}`), undefined)
+    const without = edited('responses', read(`{"instructions" : "mine",${field}, "input":"x"}`), undefined)
     assert.equal(without.toString(), '{"instructions" : "mine", "input":"x"}', field)
   }
 })
@@ -64,7 +71,7 @@ test('of a conversation all items are sent or those that were asked for', () => 
   const input = '[ {"n":1} , "two" ,[3]]'
   const at = (text: string) => ({ start: 9 + input.indexOf(text), end: 9 + input.indexOf(text) + text.length })
   const inject = (name: string, form: InstructionsForm, texts: string[]) =>
-    injectPersona(form, read(`{"${name}":${input}}`), {
+    edited(form, read(`{"${name}":${input}}`), {
       text: 'P',
       own: 'leave_out',
       keep: texts.map((text) => {
@@ -103,6 +110,10 @@ test('null and an empty text are no instructions', () => {
     assert.equal(hasOwnInstructions(read(body)), has, body)
   }
 })
+
+function edited(form: InstructionsForm, body: ReadBody, injection: Injection | undefined): Buffer {
+  return editBody(body.bytes, body.fields, injectPersona(form, body, injection))
+}
 
 function read(text: string) {
   const bytes = Buffer.from(text)

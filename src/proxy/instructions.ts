@@ -1,6 +1,5 @@
 import { AppError } from '../errors.ts'
 import type { ItemSpan } from './array-items.ts'
-import { type BodyEdits, editBody } from './body-edits.ts'
 import type { JsonField } from './json-fields.ts'
 import { PERSONA_FIELDS } from './persona-fields.ts'
 
@@ -23,16 +22,19 @@ export interface Injection {
 }
 
 /**
- * The body as OpenAI gets it: without the fields that are the proxy's own, and with the persona's text if there is one. Nothing else
- * changes; a body without any of this is the very same bytes.
+ * What changes in a body on its way to OpenAI (see `body-edits.ts`): the fields that are the proxy's own go, and the persona's text comes,
+ * if there is one. Empty for a body without any of this.
  * @throws {AppError} `invalid_request` when the text has no place in it.
  */
-export function injectPersona(form: InstructionsForm, body: ReadBody, injection: Injection | undefined): Buffer {
-  const edits: BodyEdits = new Map([
+export function injectPersona(
+  form: InstructionsForm,
+  body: ReadBody,
+  injection: Injection | undefined,
+): Map<string, string | Buffer | null> {
+  return new Map<string, string | Buffer | null>([
     ...PERSONA_FIELDS.filter((name) => body.fields.has(name)).map((name) => [name, null] as const),
     ...(injection ? injectionEdits(form, body, injection) : []),
   ])
-  return editBody(body.bytes, body.fields, edits)
 }
 
 /** The field that holds the conversation. */

@@ -37,13 +37,13 @@ export interface UsedPersona {
 }
 
 /**
- * Finds the persona of a call and the body that goes to OpenAI with it.
+ * Finds the persona of a call, and what changes in the body with it.
  * @throws {AppError} `not_found` for a persona that is not the caller's to use, `invalid_request` for what does not fit together.
  */
 export async function applyPersona(
   personas: PersonaDirectory,
   call: InstructedCall,
-): Promise<{ body: Buffer; persona: UsedPersona | undefined }> {
+): Promise<{ edits: Map<string, string | Buffer | null>; persona: UsedPersona | undefined }> {
   const { form, body, identity, policies } = call
   const { personaId, variables } = readPersonaFields(body.bytes, body.fields, call.personaHeader)
   const isEnforced = policies.personas === 'enforce'
@@ -62,16 +62,16 @@ export async function applyPersona(
   const persona = chosen && !givesWay(chosen, call) ? chosen : undefined
   if (!persona) {
     if (variables.size > 0) throw noPersona()
-    return { body: injectPersona(form, body, undefined), persona: undefined }
+    return { edits: injectPersona(form, body, undefined), persona: undefined }
   }
   const text = fillTemplate(persona, variables, persona.knownVariables)
-  const injected = injectPersona(form, body, {
+  const edits = injectPersona(form, body, {
     text,
     own: policies.personas === 'append' ? 'append' : 'leave_out',
     keep:
       isEnforced && policies.systemItems !== 'allow' ? await itemsToKeep(form, body, policies.systemItems) : undefined,
   })
-  return { body: injected, persona: { id: persona.id, version: persona.version, hidden: [persona.content, text] } }
+  return { edits, persona: { id: persona.id, version: persona.version, hidden: [persona.content, text] } }
 }
 
 /** A persona that nobody named is a default: instructions of the caller's own are chosen, and go before it. */

@@ -1,27 +1,38 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
-import type { Authenticator, Credential, Identity } from '../auth/authenticate.ts'
+import type { KeyRing } from '../api-keys/key-ring.ts'
+import type { Vault } from '../api-keys/vault.ts'
+import type { Authenticator, Credential } from '../auth/authenticate.ts'
 import { requireScope } from '../auth/caller.ts'
 import type { Config } from '../config.ts'
 import { Capture, captureBody } from '../content/capture.ts'
-import type { ContentWriter } from '../content/writer.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
+import { readBody } from '../http/read-body.ts'
+import { linger } from '../http/refuse.ts'
 import { newSessionId } from '../ids.ts'
-import { estimateInputTokens, measureInput } from '../ledger/estimate.ts'
-import type { Attempt, Ledger } from '../ledger/ledger.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
-import type { OwnedObject, Ownership } from '../ownership/service.ts'
 import type { PersonaDirectory } from '../personas/directory.ts'
-import { Drains } from './drains.ts'
-import { type Endpoint, upstreamPath } from './endpoints.ts'
-import { Exchange } from './exchange.ts'
-import { upstreamHeaders } from './headers.ts'
-import { HiddenText } from './hidden-text.ts'
-import { bodyTooLarge, type Payload, readPayload } from './payload.ts'
+import { openAdmission } from './admission.ts'
+import { checkBatchInput } from './batch-input.ts'
+import { editBody } from './body-edits.ts'
+import { refuseBodyByHeaders, refuseFormByHeaders } from './body-headers.ts'
+import { type AdmittedCall, type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
+import { listModels } from './catalogue.ts'
+import type { Endpoint, PathId } from './endpoints.ts'
+import { type Form, openForm } from './form.ts'
+import { FormFields, isReadInForm } from './form-fields.ts'
+import type { Outgoing } from './headers.ts'
+import { askForUsage, hideUsage } from './hidden-usage.ts'
+import { isIdentifier, openIdentifiers } from './identifiers.ts'
+import { measured } from './measured.ts'
+import { requireModels } from './models.ts'
+import { boundaryOf } from './multipart.ts'
+import { listOwn } from './own-list.ts'
+import { type Payload, readPayload } from './payload.ts'
 import { applyPersona, type UsedPersona } from './personas.ts'
-import { type Upstream, upstreamFault } from './upstream.ts'
+import type { Reference } from './references.ts'
+import { namedByTarget, readQuery } from './target.ts'
 
 /** The data plane: requests to OpenAI's endpoints, on their way there and back. */
 export interface Relay {
@@ -34,211 +45,207 @@ export interface Relay {
 export interface RelayCall {
   requestId: string
   headers: IdentityHeaders
-  /** The id in the path, where the endpoint has one. */
-  responseId: string | undefined
+  /** The ids in the path. */
+  ids: readonly PathId[]
   /** With its question mark, byte for byte; empty when there is none. */
   query: string
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
 }
 
-/** A request for an endpoint, by a known caller. */
-interface AskedCall {
-  request: IncomingMessage
-  response: ServerResponse
-  endpoint: Endpoint
-  call: RelayCall
-  identity: Identity
-}
-
-interface MeteredCall extends AskedCall {
-  sessionId: string
-  /** As the caller sent it. */
-  payload: Payload
-  /** As OpenAI gets it. */
-  body: Buffer
-  persona: UsedPersona | undefined
-  policies: Policies
-  key: UpstreamKey
-}
-
-const ATTEMPTS_MAX = 2
-const NO_ATTEMPT: Attempt = { id: '', settle() {}, defer() {}, recordProgress() {} }
-
-export interface RelayDeps {
-  config: Pick<Config, 'requestBodyBytesMax' | 'concurrentRequestsMax' | 'openaiTotalTimeoutMs'>
+export interface RelayDeps extends CallsDeps {
+  config: Pick<Config, 'requestBodyBytesMax' | 'uploadBytesMax' | 'concurrentRequestsMax' | 'openaiTotalTimeoutMs'>
   authenticator: Authenticator
   keyRing: KeyRing
-  ownership: Ownership
-  ledger: Ledger
-  contents: ContentWriter
-  upstream: Upstream
+  vault: Pick<Vault, 'deriveKey'>
   prices: PriceTable
   policies: PolicyReader
   personas: PersonaDirectory
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, ledger, contents, upstream, prices, personas } = deps
-  const { policies: readPolicies } = deps
-  const exchanges = new Set<Exchange>()
-  const drains = new Drains()
+  const { config, authenticator, upstream, prices, personas, policies: readPolicies } = deps
+  const identifiers = openIdentifiers(deps.vault.deriveKey('identifiers'))
+  const calls = openCalls(deps, identifiers)
+  const admission = openAdmission(deps)
+  const batchLimits = { lineBytesMax: config.requestBodyBytesMax, timeoutMs: config.openaiTotalTimeoutMs }
   let admittedCount = 0
 
-  /** One request, as a story: admit, identify, read, resolve, call. The exchange does the rest. */
+  /** One request, as a story: admit, identify, read, check all that it names, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
     if (admittedCount >= config.concurrentRequestsMax) throw overloaded()
     admittedCount += 1
     response.once('close', () => {
       admittedCount -= 1
     })
-    const sessionId = call.headers.sessionId ?? newSessionId()
+    const { headers, ...target } = call
+    const sessionId = headers.sessionId ?? newSessionId()
     response.setHeader('x-session-id', sessionId)
-    const credential: Credential = await authenticator.authenticate(call.headers.authorization)
+    const credential: Credential = await authenticator.authenticate(headers.authorization)
     requireScope(credential, 'inference')
-    const identity = await authenticator.identify(credential, call.headers.userId)
-
-    if (endpoint.body === 'none') {
-      await relayById({ request, response, endpoint, call, identity })
+    if (endpoint.isolation === 'here') {
+      await readBody(request, config.requestBodyBytesMax)
+      response.writeHead(204).end()
       return
     }
+    const identity = await authenticator.identify(credential, headers.userId)
+    const policies = await readPolicies(identity.organizationId)
+    const { organizationId, userId } = identity
+    const owner = { organizationId, userId, sharing: policies.shareObjects }
+    const asked: AskedCall = {
+      ...target,
+      personaHeader: headers.personaId,
+      request,
+      response,
+      endpoint,
+      sessionId,
+      identity,
+      owner,
+      policies,
+    }
+
+    if (endpoint.lists) return answer(response, await listOwn(deps, { ...endpoint.lists, ...ownList(asked) }))
+    if (endpoint.isolation === 'catalogue') return relayCatalogue(asked)
+    const named = namedByTarget(asked.ids, readQuery(asked.query))
+    if (endpoint.body === 'none') {
+      const admitted = await admission.admit(asked, named)
+      const persona = await personaOf(admitted)
+      if (!response.destroyed) calls.makePlain({ ...admitted, persona })
+      return
+    }
+    const boundary = boundaryOf(request.headers['content-type'])
+    if (endpoint.body === 'form' || (endpoint.body === 'json or form' && boundary !== undefined)) {
+      return relayForm(asked, named, boundary)
+    }
+    return relayJson(asked, named)
+  }
+
+  async function relayJson(asked: AskedCall, named: Reference[]): Promise<void> {
+    const { request, response, endpoint, policies, identity } = asked
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const payload = await readPayload(request, config.requestBodyBytesMax)
-    const origin = await resolveReferences(identity, payload)
-    const policies = await readPolicies(identity.organizationId)
-    if (policies.unpricedModels === 'refuse') refuseUnpriced(prices, payload.model)
-    const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, origin?.apiKeyId)
-    const { body, persona } = endpoint.instructions
-      ? await applyPersona(personas, {
-          form: endpoint.instructions,
-          body: payload,
-          personaHeader: call.headers.personaId,
-          identity,
-          apiKeyId: key.apiKeyId,
-          sessionId,
-          continues: origin?.persona,
-          policies,
-        })
-      : { body: payload.bytes, persona: undefined }
-    if (response.destroyed) return
-    relayMetered({ request, response, endpoint, call, identity, sessionId, payload, body, persona, policies, key }, 1)
-  }
-
-  /** A call that is recorded. One that could not leave is tried once more, as an attempt of its own. */
-  function relayMetered(metered: MeteredCall, attemptNumber: number): void {
-    const { response, endpoint, call, identity, sessionId, payload, body, persona, policies, key } = metered
-    const { organizationId, userId } = identity
-    const owner = { organizationId, userId, apiKeyId: key.apiKeyId }
-    const days = policies.contentDays
-    const input = measureInput(body)
-    const opening = {
-      requestId: call.requestId,
-      attemptNumber,
-      organizationId,
-      userId,
-      apiKeyId: key.apiKeyId,
-      sessionId,
-      endpoint: endpoint.name,
-      modelRequested: payload.model,
-      isStream: payload.isStream,
-      inputTokensEstimate: estimateInputTokens(input),
-      isBackground: payload.isBackground,
-      personaId: persona?.id,
-      personaVersion: persona?.version,
+    if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
+    const fineTuned = admission.requireUsable(endpoint, policies, payload)
+    const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
+    const { edits, persona } = await personaFor(admitted, payload)
+    const mayAdd = TAKES_SAFETY_IDENTIFIER.has(endpoint.name)
+    for (const edit of identifiers.edits(identity, policies, payload.identifiers, mayAdd)) edits.set(...edit)
+    const hidden = usageToHide(endpoint, payload)
+    if (hidden !== undefined) edits.set('stream_options', hidden)
+    const bytes = editBody(payload.bytes, payload.fields, edits)
+    const body: Outgoing = { contentType: 'application/json', bytes: bytes.length, content: bytes }
+    if (endpoint.name === 'batches.create') {
+      await checkBatchInput({ upstream, admission }, admitted, payload.inputFileId, batchLimits)
     }
-    // What went between caller and proxy: the persona's text is in its version, and stays there.
-    const content =
-      policies.content === 'full' ? { request: captureBody(payload.bytes), response: new Capture() } : undefined
-    const attempt = ledger.open(opening, input, () => exchange.progress())
-    const exchange: Exchange = new Exchange({
-      response,
-      attempt,
-      modelRequested: payload.model,
-      wantsStream: payload.isStream,
-      totalTimeoutMs: config.openaiTotalTimeoutMs,
-      isBackground: payload.isBackground,
-      drains: policies.clientGone === 'drain' ? drains : undefined,
-      capture: content?.response,
-      hidden: persona && new HiddenText(persona.hidden),
-      onResponseId: (objectId) =>
-        ownership.record({
-          ...owner,
-          objectId,
-          kind: 'response',
-          ...(persona && { persona: { id: persona.id, version: persona.version } }),
-        }),
-      refuse: call.refuse,
-      tryAgain: attemptNumber < ATTEMPTS_MAX ? again(metered, attemptNumber + 1) : undefined,
-      onClose: (wasSent) => {
-        exchanges.delete(exchange)
-        if (!content || !wasSent) return
-        const { request, response } = content
-        contents.keep({ organizationId, attemptId: attempt.id, days, request, response: response.take() })
-      },
-    })
-    dispatch(exchange, metered, key, body)
-  }
-
-  /** Apart from the closures above, so that they do not keep the body alive for as long as its answer takes. */
-  function again(metered: MeteredCall, attemptNumber: number): () => void {
-    return () => relayMetered(metered, attemptNumber)
-  }
-
-  /** A call about an object of the caller's, which costs nothing: with the key that made it, and no other. */
-  async function relayById(asked: AskedCall): Promise<void> {
-    const { response, call, identity } = asked
-    const { organizationId, userId } = identity
-    const responseId = call.responseId ?? ''
-    const object = await ownership.require(identity, 'response', responseId, 'response_id')
-    const key = await keyRing.choose(organizationId, userId, identity.apiKeyId, object.apiKeyId)
-    const { persona } = object
-    const hidden = persona && new HiddenText([await personas.content(organizationId, persona.id, persona.version)])
     if (response.destroyed) return
-    const exchange: Exchange = new Exchange({
-      response,
-      // Should this answer be the first to tell the end of a background response, it is asked for at once.
-      attempt: { ...NO_ATTEMPT, settle: () => ledger.expectEnd(organizationId, responseId) },
-      modelRequested: null,
-      wantsStream: false,
-      totalTimeoutMs: config.openaiTotalTimeoutMs,
-      isBackground: false,
-      drains: undefined,
-      capture: undefined,
-      hidden,
-      onResponseId: () => {},
-      refuse: call.refuse,
-      tryAgain: undefined,
-      onClose: () => exchanges.delete(exchange),
+    if (endpoint.meter === 'none') {
+      calls.makePlain({ ...admitted, body })
+      return
+    }
+    const { model, isStream, isBackground, isStored } = payload
+    calls.makeMetered({
+      ...admitted,
+      body,
+      persona,
+      asks: { model, isStream, isBackground: isBackground && endpoint.meter === 'responses', isStored },
+      ...measured(endpoint, payload, bytes, prices),
+      captured: capturing(policies, payload.bytes),
+      filter: hidden === undefined ? undefined : hideUsage,
+      isRepeatable: true,
     })
-    dispatch(exchange, asked, key, undefined)
   }
 
-  function dispatch(exchange: Exchange, asked: AskedCall, key: UpstreamKey, body: Buffer | undefined): void {
-    const { request, endpoint, call } = asked
-    const headers = upstreamHeaders(request.rawHeaders, {
-      upstreamKey: key.secret.reveal(),
-      bodyBytes: body?.length,
-      requestId: call.requestId,
+  /** The persona that a call gets, and what changes in its body with it. */
+  async function personaFor(call: AdmittedCall, body: Payload) {
+    const { endpoint, identity, personaHeader, sessionId, key, previous, policies } = call
+    if (!endpoint.persona) return { edits: new Map<string, string | Buffer | null>(), persona: undefined }
+    const continues = previous?.persona
+    const apiKeyId = key.apiKeyId
+    const form = endpoint.persona
+    return applyPersona(personas, { form, body, personaHeader, identity, apiKeyId, sessionId, continues, policies })
+  }
+
+  /** The persona that an object was made with: its text is not for whoever reads the object. */
+  async function personaOf({ endpoint, identity, subject }: AdmittedCall): Promise<UsedPersona | undefined> {
+    const persona = subject?.persona
+    if (!persona) return undefined
+    if (endpoint.name === 'chat.completions.messages') throw heldByPersona()
+    const content = await personas.content(identity.organizationId, persona.id, persona.version)
+    return { ...persona, hidden: [content] }
+  }
+
+  /** Passed on as it arrives: what its beginning names is checked before the call, what comes later before it is passed on. */
+  async function relayForm(asked: AskedCall, named: Reference[], boundary: string | undefined): Promise<void> {
+    const { request, response, policies, identity } = asked
+    const isNamespaced = policies.identifiers !== 'as_sent'
+    refuseFormByHeaders(request, boundary, config.uploadBytesMax)
+    const form = await openForm(request, {
+      boundary: boundary ?? '',
+      bytesMax: config.uploadBytesMax,
+      reads: isReadInForm,
+      edit: ({ name, value }) =>
+        isNamespaced && isIdentifier(name) ? identifiers.hash(identity, name, value) : undefined,
     })
-    const path = `${upstreamPath(endpoint, call.responseId)}${call.query}`
-    exchanges.add(exchange)
+    // OpenAI may answer before it has the whole of it.
+    response.once('finish', () => {
+      if (!request.complete) form.close().then(() => linger(request))
+    })
     try {
-      upstream.dispatch({ method: endpoint.method, path, headers, body }, key.baseUrl, exchange)
+      await relayOpenForm(asked, named, form)
     } catch (error) {
-      exchange.failToStart(error instanceof AppError ? error : upstreamFault(error as Error))
+      await form.close()
+      throw error
     }
   }
 
-  /** Every id the body refers to must be the caller's own; the first tells which key its project belongs to. */
-  async function resolveReferences(identity: Identity, payload: Payload): Promise<OwnedObject | undefined> {
-    const found: OwnedObject[] = []
-    if (payload.previousResponseId !== undefined) {
-      found.push(await ownership.require(identity, 'response', payload.previousResponseId, 'previous_response_id'))
+  async function relayOpenForm(asked: AskedCall, named: Reference[], form: Form): Promise<void> {
+    const { response, endpoint, policies } = asked
+    const isNamespaced = policies.identifiers !== 'as_sent'
+    const fields = new FormFields()
+    for (const field of form.fields) fields.add(field)
+    // Most applications name the file first: then the model may still come.
+    const isModelKnown = form.isWhole || fields.model !== null
+    const fineTuned = isModelKnown ? admission.requireUsable(endpoint, policies, fields) : []
+    const admitted = await admission.admit(asked, [...named, ...fields.references, ...fineTuned])
+    const asks = { model: fields.model, isStream: fields.isStream, isBackground: false, isStored: false }
+    const capture = policies.content === 'full' && endpoint.meter !== 'none' ? new Capture() : undefined
+    const body = form.send({
+      async onField(field) {
+        if (isNamespaced && isIdentifier(field.name)) throw tooLate(field.name)
+        const later = new FormFields()
+        later.add(field)
+        fields.add(field)
+        asks.model = fields.model
+        const more = later.model === null ? [] : admission.requireUsable(endpoint, policies, later)
+        await admission.admitLater(admitted, [...later.references, ...more])
+      },
+      onEnd: () => admission.requireUsable(endpoint, policies, fields),
+      onBytes: (bytes) => capture?.push(bytes),
+    })
+    if (response.destroyed) return
+    if (endpoint.meter === 'none') {
+      calls.makePlain({ ...admitted, body })
+      return
     }
-    if (payload.conversationId !== undefined) {
-      found.push(await ownership.require(identity, 'conversation', payload.conversationId, 'conversation'))
-    }
-    return found[0]
+    calls.makeMetered({
+      ...admitted,
+      body,
+      asks,
+      input: undefined,
+      usageByRequest: undefined,
+      captured: () => capture?.take(),
+      filter: undefined,
+      isRepeatable: false,
+    })
+  }
+
+  async function relayCatalogue(asked: AskedCall): Promise<void> {
+    const { response, ids, policies, owner } = asked
+    const id = ids[0]?.id
+    const fineTuned = id === undefined ? [] : requireModels(policies, [id])
+    const admitted = await admission.admit(asked, fineTuned)
+    if (id === undefined) answer(response, await listModels(deps, { key: admitted.key, owner, policies }))
+    else if (!response.destroyed) calls.makePlain(admitted)
   }
 
   return {
@@ -251,44 +258,58 @@ export function createRelay(deps: RelayDeps): Relay {
       }
     },
     get inFlightCount() {
-      return exchanges.size
+      return calls.inFlightCount
     },
-    cutAll(error) {
-      for (const exchange of exchanges) exchange.cut(error)
-    },
+    cutAll: (error) => calls.cutAll(error),
   }
 }
 
-/** An organization that refuses what has no price does so before anything is spent. */
-function refuseUnpriced(prices: PriceTable, model: string | null): void {
-  if (model !== null && prices.ratesFor(model, new Date()) !== undefined) return
+const TAKES_SAFETY_IDENTIFIER: ReadonlySet<string> = new Set(['responses.create', 'chat.completions.create'])
+
+function answer(response: ServerResponse, json: Buffer): void {
+  if (response.destroyed) return
+  response.writeHead(200, { 'content-type': 'application/json', 'content-length': json.length })
+  response.end(json)
+}
+
+function ownList({ endpoint, owner, query }: AskedCall) {
+  return { objectPath: `${endpoint.path}/`, owner, query: readQuery(query) }
+}
+
+/** What a chat stream is asked with so that it says what it used; undefined where the client asks for that itself. */
+function usageToHide({ meter }: Endpoint, { isStream, fields }: Payload): string | undefined {
+  if (!isStream || (meter !== 'chat' && meter !== 'completions')) return undefined
+  return askForUsage(fields.get('stream_options')?.raw)
+}
+
+function capturing({ content }: Policies, bytes: Buffer): MeteredCall['captured'] {
+  const captured = content === 'full' ? captureBody(bytes) : undefined
+  return () => captured
+}
+
+/** A client secret lets an application talk to OpenAI without the proxy: nobody counts what it uses. */
+function requireClientSecrets({ clientSecrets }: Policies): void {
+  if (clientSecrets === 'allow') return
   throw new AppError(
-    'model_unpriced',
-    'Your organization only allows models that have a price here, and this one has none.',
-    {
-      param: 'model',
-    },
+    'forbidden',
+    'Your organization does not allow client secrets: with one an application talks to OpenAI past this proxy, and unaccounted for.',
   )
+}
+
+/** The first message of a chat completion that was made with a persona is the persona's text. */
+function heldByPersona(): AppError {
+  return new AppError(
+    'forbidden',
+    "The messages of this chat completion begin with a persona's text, which is not shown: keep your own messages yourself.",
+  )
+}
+
+function tooLate(field: string): AppError {
+  return new AppError('invalid_request', `"${field}" must come before the files of the form.`, { param: field })
 }
 
 function overloaded(): AppError {
   return new AppError('overloaded', 'The proxy has as many requests under way as it takes; try again shortly.', {
     retryAfterSeconds: 1,
   })
-}
-
-/** What the headers already say is refused before the body is read. */
-function refuseBodyByHeaders(request: IncomingMessage, bytesMax: number): void {
-  const { 'content-type': contentType, 'content-encoding': encoding, 'content-length': length } = request.headers
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-    throw new AppError('unsupported_media_type', 'Compressed request bodies are not accepted: send it as it is.', {
-      param: 'content-encoding',
-    })
-  }
-  if (!/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(contentType ?? '')) {
-    throw new AppError('unsupported_media_type', 'The body must be JSON: send "Content-Type: application/json".', {
-      param: 'content-type',
-    })
-  }
-  if (Number(length) > bytesMax) throw bodyTooLarge(bytesMax)
 }

@@ -1,9 +1,32 @@
 import { JsonFields } from './json-fields.ts'
+import { WholeJson } from './whole-json.ts'
+
+/** What is read of an event's data. */
+export interface EventJson {
+  /** Undefined for a field that is not there, was not asked for, or is too large to be kept. */
+  value(path: string): unknown
+  readonly isTooLarge?: boolean
+}
 
 /** An event that carried more than text: its type, and the fields that were asked for. */
 export interface SseEvent {
   type: string
-  json: JsonFields
+  json: EventJson
+  /** The data is `[DONE]`, with which chat's streams end. */
+  isDone: boolean
+}
+
+interface SseOptions {
+  fields: Iterable<string>
+  descend: Iterable<string>
+  /** Where every event is read and is small: the largest that is. Then it is parsed as a whole, and `descend` is not needed. */
+  wholeBytesMax?: number
+  /** Asked at each event that is more than text for somebody who reads its data too. */
+  tap?: () => SseTap
+}
+
+interface SseTap {
+  push(piece: Buffer): void
 }
 
 /**
@@ -14,21 +37,24 @@ export class SseWatcher {
   /** What an estimate goes by when a stream is cut. */
   deltaCount = 0
   eventCount = 0
-  readonly #options: { fields: Iterable<string>; descend: Iterable<string> }
+  readonly #options: SseOptions
   readonly #onEvent: (event: SseEvent) => void
 
   #line: Line = 'start'
   #head = ''
   #name = ''
   #eventType = ''
-  #json: JsonFields | undefined
+  #json: JsonFields | WholeJson | undefined
+  #tap: SseTap | undefined
+  /** The first bytes of the data. */
+  #dataHead = ''
   #hasData = false
   #dataLines = 0
   #isFirstLine = true
   /** A CR ended the last line: an LF right behind it belongs to it. */
   #afterCr = false
 
-  constructor(options: { fields: Iterable<string>; descend: Iterable<string> }, onEvent: (event: SseEvent) => void) {
+  constructor(options: SseOptions, onEvent: (event: SseEvent) => void) {
     this.#options = options
     this.#onEvent = onEvent
   }
@@ -64,7 +90,7 @@ export class SseWatcher {
 
   /** The bytes are over: an event whose last line or blank line never came still counts, if its data did come whole. */
   finish(): void {
-    if (this.#json?.isComplete) this.#dispatch()
+    if (this.#json?.isComplete || this.#isDone) this.#dispatch()
   }
 
   #linePiece(piece: Buffer): void {
@@ -100,16 +126,22 @@ export class SseWatcher {
     this.#dataLines += 1
     const type = this.#eventType
     if (this.#dataLines === 1) {
-      this.#json = isDelta(type)
-        ? undefined
-        : new JsonFields({ wanted: this.#options.fields, descend: this.#options.descend })
+      this.#json = isDelta(type) ? undefined : this.#newJson()
+      this.#tap = this.#json && this.#options.tap?.()
     } else {
-      this.#json?.push(NEWLINE)
+      this.#data(NEWLINE)
     }
   }
 
+  #newJson(): JsonFields | WholeJson {
+    const { fields, descend, wholeBytesMax } = this.#options
+    return wholeBytesMax === undefined ? new JsonFields({ wanted: fields, descend }) : new WholeJson(wholeBytesMax)
+  }
+
   #data(piece: Buffer): void {
+    if (this.#dataHead.length < DATA_HEAD_MAX) this.#dataHead += piece.toString('latin1', 0, DATA_HEAD_MAX)
     this.#json?.push(piece)
+    this.#tap?.push(piece)
   }
 
   #endLine(): void {
@@ -133,13 +165,19 @@ export class SseWatcher {
       if (isDelta(type)) {
         this.deltaCount += 1
       } else if (this.#json) {
-        this.#onEvent({ type, json: this.#json })
+        this.#onEvent({ type, json: this.#json, isDone: this.#isDone })
       }
     }
     this.#eventType = ''
     this.#json = undefined
+    this.#tap = undefined
+    this.#dataHead = ''
     this.#hasData = false
     this.#dataLines = 0
+  }
+
+  get #isDone(): boolean {
+    return this.#dataLines === 1 && DONE.test(this.#dataHead)
   }
 
   #stripBom(head: string): string {
@@ -154,6 +192,9 @@ const NEWLINE = Buffer.from('\n')
 const EMPTY = Buffer.alloc(0)
 const BOM_LATIN1 = '\u00ef\u00bb\u00bf'
 const HEAD_MAX = 16
+/** Twice as much as is looked for: a piece may begin anywhere. */
+const DATA_HEAD_MAX = 16
+const DONE = /^ ?\[DONE\] *$/
 const NAME_MAX = 128
 
 function isDelta(type: string): boolean {

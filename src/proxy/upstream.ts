@@ -1,12 +1,10 @@
+import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
 import { isTrustedOrigin } from '../api-keys/base-url.ts'
 import type { UpstreamKey } from '../api-keys/key-ring.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { ProbeUpstream } from '../health/service.ts'
-import type { RetrieveResponse } from '../ledger/background.ts'
-import type { Settlement } from '../ledger/ledger.ts'
-import { type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
 
 /** Connections to OpenAI, kept warm; one pool for each origin that keys point to. */
 export interface Upstream {
@@ -14,9 +12,18 @@ export interface Upstream {
   dispatch(call: UpstreamCall, baseUrl: string | undefined, handler: Dispatcher.DispatchHandler): void
   /** Asks for the list of models, which costs nothing; asked again within seconds it repeats its last answer. */
   probe(key: UpstreamKey): ReturnType<ProbeUpstream>
-  /** Asks how a background response stands. */
-  retrieve: RetrieveResponse
+  /**
+   * Asks for something of an organization's own on the proxy's account, as for a list.
+   * @throws {AppError} when OpenAI cannot be reached.
+   */
+  ask(key: UpstreamKey, path: string, signal: AbortSignal): Promise<UpstreamAnswer>
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** An answer whose body is still to be read. */
+export interface UpstreamAnswer {
+  status: number
+  body: AsyncIterable<Buffer> & { dump(): Promise<void> }
 }
 
 export interface UpstreamCall {
@@ -24,7 +31,7 @@ export interface UpstreamCall {
   /** Below the base URL, with its query. */
   path: string
   headers: string[]
-  body: Buffer | undefined
+  body: Buffer | AsyncIterable<Buffer> | undefined
 }
 
 type Settings = Pick<
@@ -87,9 +94,29 @@ export function openUpstream(settings: Settings): Upstream {
     dispatch(call, baseUrl, handler) {
       const { pool, prefix } = poolFor(baseUrl ?? settings.openaiBaseUrl.href)
       pool.dispatch(
-        { method: call.method, path: `${prefix}${call.path}`, headers: call.headers, body: call.body ?? null },
+        {
+          method: call.method,
+          path: `${prefix}${call.path}`,
+          headers: call.headers,
+          // undici takes any iterable of bytes; its types know only some.
+          body: (call.body ?? null) as Readable | Buffer | null,
+        },
         handler,
       )
+    },
+    async ask(key, path, signal) {
+      const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
+      try {
+        const { statusCode, body } = await pool.request({
+          method: 'GET',
+          path: `${prefix}${path}`,
+          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
+          signal,
+        })
+        return { status: statusCode, body }
+      } catch (error) {
+        throw upstreamFault(error as Error)
+      }
     },
     probe(key) {
       const known = probes.get(key.apiKeyId)
@@ -99,55 +126,12 @@ export function openUpstream(settings: Settings): Upstream {
       probes.set(key.apiKeyId, { at: performance.now(), result })
       return result
     },
-    async retrieve(key, responseId) {
-      try {
-        const { pool, prefix } = poolFor(key.baseUrl ?? settings.openaiBaseUrl.href)
-        const answer = await pool.request({
-          method: 'GET',
-          path: `${prefix}/responses/${encodeURIComponent(responseId)}`,
-          headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
-          signal: AbortSignal.timeout(RETRIEVE_TIMEOUT_MS),
-        })
-        if (answer.statusCode === 404) {
-          await answer.body.dump()
-          return { kind: 'gone' }
-        }
-        if (answer.statusCode !== 200) {
-          await answer.body.dump()
-          return { kind: 'unreachable' }
-        }
-        const watcher = watchAnswer('json')
-        for await (const chunk of answer.body) watcher.push(chunk as Buffer)
-        return endOf(watcher, responseId)
-      } catch {
-        return { kind: 'unreachable' }
-      }
-    },
     async [Symbol.asyncDispose]() {
       await Promise.all([...pools.values()].map(({ pool }) => pool.destroy()))
     },
   }
 }
 
-function endOf(watcher: AnswerWatcher, responseId: string): Awaited<ReturnType<RetrieveResponse>> {
-  const { end } = watcher
-  if (!end || end.ending === 'pending') return { kind: 'pending' }
-  const { ending, errorCode, modelUsed, serviceTier, usage } = end
-  const settlement: Settlement = {
-    ending,
-    errorCode,
-    modelUsed,
-    serviceTier,
-    usage,
-    responseId,
-    httpStatus: 200,
-    upstreamRequestId: null,
-    firstByteMs: null,
-  }
-  return { kind: 'ended', settlement }
-}
-
-const RETRIEVE_TIMEOUT_MS = 30_000
 const PROBE_TIMEOUT_MS = 5000
 const PROBE_FRESH_MS = 5000
 const PROBES_MAX = 10_000

@@ -14,6 +14,10 @@ type PolicyOptions = OutputOptions & {
   rowsDays?: string
   personas?: Policies['personas']
   systemItems?: Policies['systemItems']
+  shareObjects?: Policies['shareObjects']
+  models?: string
+  identifiers?: string
+  clientSecrets?: Policies['clientSecrets']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -52,11 +56,31 @@ export function addPolicyCommands(program: Command): void {
         'messages of the roles system and developer, under --personas enforce',
       ).choices(['allow', 'drop', 'refuse']),
     )
+    .addOption(
+      new Option(
+        '--share-objects <policy>',
+        'who may use responses, files and other objects: who made them, or all',
+      ).choices(['user', 'organization']),
+    )
+    .option('--models <list>', 'the only models that may be used, comma-separated, such as gpt-5,gpt-5-*; or all')
+    .addOption(
+      new Option(
+        '--identifiers <policy>',
+        'how prompt_cache_key, safety_identifier and user reach OpenAI: hashed, hashed and never without one, or as sent',
+      ).choices(['namespaced', 'always', 'as-sent']),
+    )
+    .addOption(
+      new Option(
+        '--client-secrets <policy>',
+        'realtime secrets that let an application talk to OpenAI past the proxy',
+      ).choices(['refuse', 'allow']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
       const { clientGone, unpricedModels, content, contentDays, rowsDays, personas, systemItems } = options
+      const { shareObjects, models, identifiers, clientSecrets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
@@ -65,6 +89,10 @@ export function addPolicyCommands(program: Command): void {
         ...(rowsDays !== undefined && { rowsDays: rowsDays === 'default' ? null : Number(rowsDays) }),
         ...(personas && { personas }),
         ...(systemItems && { systemItems }),
+        ...(shareObjects && { shareObjects }),
+        ...(models !== undefined && { models: parseModels(models) }),
+        ...(identifiers && { identifiers: identifiers.replace('-', '_') as Policies['identifiers'] }),
+        ...(clientSecrets && { clientSecrets }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -81,6 +109,10 @@ export function addPolicyCommands(program: Command): void {
           rows_days: policies.rowsDays,
           personas: policies.personas,
           system_items: policies.systemItems,
+          share_objects: policies.shareObjects,
+          models: policies.models,
+          identifiers: policies.identifiers,
+          client_secrets: policies.clientSecrets,
         },
         [
           '',
@@ -91,7 +123,20 @@ export function addPolicyCommands(program: Command): void {
           `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
           `Personas: ${policies.personas}`,
           `System items: ${policies.systemItems}`,
+          `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,
+          `Models: ${policies.models?.join(', ') ?? 'all'}`,
+          `Identifiers: ${policies.identifiers}`,
+          `Client secrets: ${policies.clientSecrets}`,
         ],
       )
     })
+}
+
+/** `all`, or names with commas between them. */
+function parseModels(text: string): string[] | null {
+  if (text.trim() === 'all') return null
+  return text
+    .split(',')
+    .map((model) => model.trim())
+    .filter((model) => model !== '')
 }

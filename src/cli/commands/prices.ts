@@ -17,11 +17,16 @@ export function addPriceCommands(program: Command): void {
           `There is no price for ${model}: its requests are recorded as unpriced. Add one to prices.json in DATA_DIR.`,
         )
       }
-      const bands = list.bands.flatMap(({ aboveInputTokens, usdPerMillion, usdPerAudioHour }) => [
-        aboveInputTokens === 0 ? 'US dollars per million tokens:' : `With more than ${aboveInputTokens} input tokens:`,
-        ...Object.entries(usdPerMillion).map(([name, usd]) => `  ${name}: ${usd}`),
-        ...(usdPerAudioHour === undefined ? [] : [`  an hour of audio: ${usdPerAudioHour}`]),
-      ])
+      const bands = list.bands.flatMap(
+        ({ aboveInputTokens, usdPerMillion, usdPerAudioHour, usdPerMillionCharacters }) => [
+          aboveInputTokens === 0
+            ? 'US dollars per million tokens:'
+            : `With more than ${aboveInputTokens} input tokens:`,
+          ...Object.entries(usdPerMillion).map(([name, usd]) => `  ${name}: ${usd}`),
+          ...(usdPerAudioHour === undefined ? [] : [`  an hour of audio: ${usdPerAudioHour}`]),
+          ...(usdPerMillionCharacters === undefined ? [] : [`  a million characters: ${usdPerMillionCharacters}`]),
+        ],
+      )
       printResult(
         options,
         {
@@ -33,6 +38,7 @@ export function addPriceCommands(program: Command): void {
             above_input_tokens: band.aboveInputTokens,
             usd_per_million: band.usdPerMillion,
             usd_per_audio_hour: band.usdPerAudioHour ?? null,
+            usd_per_million_characters: band.usdPerMillionCharacters ?? null,
           })),
         },
         [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type AnswerEnd, type AnswerWatcher, watchAnswer } from './answer-watcher.ts'
+import { type AnswerEnd, type AnswerWatcher, watchAnswer } from '../answer-watcher.ts'
 
 const USAGE = { input_tokens: 11, output_tokens: 7, total_tokens: 18, output_tokens_details: { reasoning_tokens: 3 } }
 const RESPONSE = {
@@ -63,7 +63,7 @@ test('the response id is known as soon as the first event has come, the end not 
   const bytes = Buffer.from(golden({}))
   const firstEnd = bytes.indexOf('\n\n', bytes.indexOf('data:')) + 2
   const lastStart = bytes.lastIndexOf('event: response.completed')
-  const watcher = watchAnswer('stream')
+  const watcher = watchAnswer('responses', 'stream')
   watcher.push(bytes.subarray(0, firstEnd))
   assert.equal(watcher.responseId, 'resp_1é')
   assert.deepEqual([watcher.modelUsed, watcher.serviceTier], ['gpt-x', 'auto'])
@@ -77,13 +77,13 @@ test('a stream without its last blank line, or its last line ending, is accounte
   for (const newline of ['\n', '\r\n', '\r']) {
     const text = golden({ newline })
     for (const missing of [newline, newline + newline]) {
-      const watcher = watchAnswer('stream')
+      const watcher = watchAnswer('responses', 'stream')
       watcher.push(Buffer.from(text.slice(0, -missing.length)))
       watcher.finish()
       assert.deepEqual(watcher.end, COMPLETED_END, JSON.stringify(missing))
     }
   }
-  const cutOff = watchAnswer('stream')
+  const cutOff = watchAnswer('responses', 'stream')
   cutOff.push(Buffer.from(golden({}).slice(0, -4)))
   cutOff.finish()
   assert.equal(cutOff.end, undefined, 'an event that is not whole is not the end')
@@ -286,7 +286,7 @@ function event(data: { type: string } & Record<string, unknown>): string {
 }
 
 function read(form: 'stream' | 'json', chunks: Buffer[]) {
-  const watcher: AnswerWatcher = watchAnswer(form)
+  const watcher: AnswerWatcher = watchAnswer('responses', form)
   for (const chunk of chunks) watcher.push(chunk)
   const { responseId, end, eventCount, isBetweenEvents } = watcher
   return { responseId, end, eventCount, isBetweenEvents }
