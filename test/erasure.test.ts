@@ -90,8 +90,8 @@ test('a deleted user can be erased, and erasing again erases what came since', a
   const run = () => runCommand(['erase-user', id, '--json'], system.env, directory)
   const first = JSON.parse((await run()).stdout)
   await system.query(
-    'update rating_history set feedback = $2 where organization_id = $1 and rated_by_user_id is null',
-    [organization.id, 'late'],
+    'update rating_history set feedback = $2 where request_id in (select request_id from attempts where user_id = $1)',
+    [id, 'late'],
   )
   const second = JSON.parse((await run()).stdout)
 
