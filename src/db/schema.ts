@@ -22,6 +22,7 @@ export interface Schema {
   ratings: RatingsTable
   upstream_objects: UpstreamObjectsTable
   audit_log: AuditLogTable
+  replicas: ReplicasTable
   audit_heads: { organization_id: string; sequence: bigint; hash: Buffer }
 }
 
@@ -48,6 +49,7 @@ interface OrganizationPoliciesTable {
   content: string
   content_days: number
   rows_days: Generated<number | null>
+  max_concurrent_requests: number | null
   personas: string
   system_items: string
   share_objects: string
@@ -207,6 +209,16 @@ interface UpstreamObjectsTable {
   created_at: Generated<Date>
   deleted_at: Date | null
   is_shared: Generated<boolean>
+}
+
+interface ReplicasTable {
+  id: string
+  version: string
+  name: string | null
+  started_at: Generated<Date>
+  last_seen_at: Generated<Date>
+  unshipped_records: bigint
+  journal_bytes: bigint
 }
 
 interface AuditLogTable {

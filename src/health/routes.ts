@@ -7,7 +7,7 @@ import type { Db } from '../db/database.ts'
 import { decodeHeaderText } from '../http/identity-headers.ts'
 import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
 import { VERSION } from '../version.ts'
-import { checkReady, checkUpstream, type ProbeUpstream } from './service.ts'
+import { checkReady, checkUpstream, type ProbeUpstream, type Readiness } from './service.ts'
 
 export const SERVICE_NAME = 'OpenAI Inference Proxy'
 
@@ -20,12 +20,20 @@ export function healthRoutes(deps: {
   keyRing: KeyRing
   probeUpstream: ProbeUpstream
 }): Routes {
+  /** One check at a time, however many ask. */
+  let checking: Promise<Readiness> | undefined
+  const readiness = () => {
+    checking ??= checkReady(deps).finally(() => {
+      checking = undefined
+    })
+    return checking
+  }
   return newRoutes()
     .openapi(root, (c) => c.json({ name: SERVICE_NAME, version: VERSION, status: 'operational', docs: '/docs' }, 200))
     .openapi(health, (c) => c.json({ status: 'healthy', service: SERVICE_NAME, version: VERSION }, 200))
     .openapi(live, (c) => c.json({ status: 'alive' }, 200))
     .openapi(ready, async (c) => {
-      const status = await checkReady(deps)
+      const status = deps.isStopping() ? 'stopping' : await readiness()
       return c.json({ status }, status === 'ready' ? 200 : 503)
     })
     .openapi(upstream, async (c) => {
@@ -76,10 +84,7 @@ const ready = createRoute({
   path: '/readyz',
   tags: ['health'],
   summary: 'The process takes requests (send it none if not)',
-  responses: {
-    200: json('Ready', statusSchema),
-    503: json('Stopping, or without its database or encryption key', statusSchema),
-  },
+  responses: { 200: json('Ready', statusSchema), 503: json('Not ready; `status` says why', statusSchema) },
 })
 
 const upstream = createRoute({

@@ -17,6 +17,8 @@ export interface Policies {
   contentDays: number
   /** How long the rows of calls are kept, by whole months; null: as the installation says. Sums are kept for ever. */
   rowsDays: number | null
+  /** Requests under way at one time on each server; null: as many as `MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION` says. */
+  maxConcurrentRequests: number | null
   /**
    * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
    * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
@@ -43,6 +45,7 @@ const DEFAULT_POLICIES: Policies = {
   content: 'full',
   contentDays: 30,
   rowsDays: null,
+  maxConcurrentRequests: null,
   personas: 'replace',
   systemItems: 'allow',
   shareObjects: 'user',
@@ -66,7 +69,7 @@ export async function updatePolicies(
 ): Promise<Policies> {
   requireScope(caller, 'org:admin')
   const { contentDays = DEFAULT_POLICIES.contentDays } = changes
-  if (!Number.isInteger(contentDays) || contentDays < 1 || contentDays > CONTENT_DAYS_MAX) {
+  if (!isWholeNumberTo(CONTENT_DAYS_MAX, contentDays)) {
     throw new AppError('invalid_request', `Content is kept for 1 to ${CONTENT_DAYS_MAX} whole days.`, {
       param: 'content_days',
     })
@@ -75,6 +78,12 @@ export async function updatePolicies(
   if (rowsDays !== null && (!Number.isInteger(rowsDays) || rowsDays < ROWS_DAYS_MIN || rowsDays > ROWS_DAYS_MAX)) {
     throw new AppError('invalid_request', `Rows are kept for ${ROWS_DAYS_MIN} to ${ROWS_DAYS_MAX} whole days.`, {
       param: 'rows_days',
+    })
+  }
+  const { maxConcurrentRequests = null } = changes
+  if (maxConcurrentRequests !== null && !isWholeNumberTo(CONCURRENT_REQUESTS_MAX, maxConcurrentRequests)) {
+    throw new AppError('invalid_request', `An organization has 1 to ${CONCURRENT_REQUESTS_MAX} requests under way.`, {
+      param: 'max_concurrent_requests',
     })
   }
   if (changes.models) checkModels(changes.models)
@@ -86,6 +95,7 @@ export async function updatePolicies(
       content: policies.content,
       content_days: policies.contentDays,
       rows_days: policies.rowsDays,
+      max_concurrent_requests: policies.maxConcurrentRequests,
       personas: policies.personas,
       system_items: policies.systemItems,
       share_objects: policies.shareObjects,
@@ -106,6 +116,11 @@ export async function updatePolicies(
 const CONTENT_DAYS_MAX = 3650
 const ROWS_DAYS_MIN = 31
 const ROWS_DAYS_MAX = 36_500
+const CONCURRENT_REQUESTS_MAX = 100_000
+
+function isWholeNumberTo(max: number, value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= max
+}
 
 function checkModels(models: readonly string[]): void {
   const isValid = models.length > 0 && models.length <= MODELS_MAX && models.every((model) => MODEL.test(model))
@@ -145,6 +160,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
     rowsDays: row.rows_days,
+    maxConcurrentRequests: row.max_concurrent_requests,
     personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
     systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
     shareObjects: row.share_objects === 'organization' ? 'organization' : 'user',

@@ -12,6 +12,7 @@ type PolicyOptions = OutputOptions & {
   content?: Policies['content']
   contentDays?: string
   rowsDays?: string
+  maxConcurrentRequests?: string
   personas?: Policies['personas']
   systemItems?: Policies['systemItems']
   shareObjects?: Policies['shareObjects']
@@ -43,6 +44,7 @@ export function addPolicyCommands(program: Command): void {
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
     .option('--rows-days <n>', 'for how many days rows of calls are kept; "default": as the installation says')
+    .option('--max-concurrent-requests <n>', 'requests under way at one time on each server; "default": as configured')
     .addOption(
       new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
         'replace',
@@ -80,13 +82,16 @@ export function addPolicyCommands(program: Command): void {
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
       const { clientGone, unpricedModels, content, contentDays, rowsDays, personas, systemItems } = options
-      const { shareObjects, models, identifiers, clientSecrets } = options
+      const { shareObjects, models, identifiers, clientSecrets, maxConcurrentRequests } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
         ...(rowsDays !== undefined && { rowsDays: rowsDays === 'default' ? null : Number(rowsDays) }),
+        ...(maxConcurrentRequests !== undefined && {
+          maxConcurrentRequests: maxConcurrentRequests === 'default' ? null : Number(maxConcurrentRequests),
+        }),
         ...(personas && { personas }),
         ...(systemItems && { systemItems }),
         ...(shareObjects && { shareObjects }),
@@ -107,6 +112,7 @@ export function addPolicyCommands(program: Command): void {
           content: policies.content,
           content_days: policies.contentDays,
           rows_days: policies.rowsDays,
+          max_concurrent_requests: policies.maxConcurrentRequests,
           personas: policies.personas,
           system_items: policies.systemItems,
           share_objects: policies.shareObjects,
@@ -119,6 +125,7 @@ export function addPolicyCommands(program: Command): void {
           `Organization: ${organization.name} (${organization.id})`,
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
+          `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
           `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
           `Personas: ${policies.personas}`,
