@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { askUntil } from '../poll.ts'
 import { callRelay, type Seen } from './client.ts'
 import type { ServerProcess } from './server-process.ts'
 
@@ -15,7 +14,8 @@ export interface Call {
  * where no connection was made. What was sent is never sent again.
  */
 export class Balancer {
-  readonly #servers = new Map<ServerProcess, boolean>()
+  /** What each said last of its readiness. */
+  readonly #servers = new Map<ServerProcess, string>()
   readonly #timer: NodeJS.Timeout
   #turn = 0
 
@@ -26,7 +26,7 @@ export class Balancer {
   }
 
   add(server: ServerProcess): void {
-    this.#servers.set(server, false)
+    this.#servers.set(server, 'not asked yet')
   }
 
   remove(server: ServerProcess): void {
@@ -41,7 +41,7 @@ export class Balancer {
       if (server) {
         const seen = await callRelay(server.url, token, body)
         if (seen.fault !== 'ECONNREFUSED') return { server, sentAt, seen }
-        if (this.#servers.has(server)) this.#servers.set(server, false)
+        if (this.#servers.has(server)) this.#servers.set(server, 'no connection')
       } else if (performance.now() > giveUpAt) {
         return { server, sentAt, seen: { ...UNSENT } }
       } else {
@@ -51,25 +51,32 @@ export class Balancer {
   }
 
   async readyCount(count: number): Promise<void> {
-    const isReached = async () => [...this.#servers.values()].filter(Boolean).length >= count
-    if (!(await askUntil(isReached, Boolean))) throw new Error(`There are no ${count} servers that are ready.`)
+    const giveUpAt = performance.now() + START_TIMEOUT_MS
+    while ([...this.#servers.values()].filter((state) => state === 'ready').length < count) {
+      if (performance.now() > giveUpAt) {
+        throw new Error(
+          `There are no ${count} servers that are ready: they say ${[...this.#servers.values()].join(', ')}.`,
+        )
+      }
+      await sleep(50)
+    }
   }
 
   #next(): ServerProcess | undefined {
-    const ready = [...this.#servers].filter(([, isReady]) => isReady).map(([server]) => server)
+    const ready = [...this.#servers].filter(([, state]) => state === 'ready').map(([server]) => server)
     this.#turn += 1
     return ready[this.#turn % ready.length]
   }
 
   async #probe(server: ServerProcess): Promise<void> {
-    const isReady = await fetch(`${server.url}/readyz`, {
+    const state = await fetch(`${server.url}/readyz`, {
       headers: { connection: 'close' },
       signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
     }).then(
-      ({ ok }) => ok,
-      () => false,
+      async (answer) => ((await answer.json()) as { status: string }).status,
+      (error: Error) => error.name,
     )
-    if (this.#servers.has(server)) this.#servers.set(server, isReady)
+    if (this.#servers.has(server)) this.#servers.set(server, state)
   }
 
   [Symbol.dispose](): void {
@@ -79,6 +86,7 @@ export class Balancer {
 
 const PROBE_INTERVAL_MS = 1000
 const PROBE_TIMEOUT_MS = 5000
+const START_TIMEOUT_MS = 60_000
 const QUEUE_TIMEOUT_MS = 30_000
 const UNSENT: Seen = {
   requestId: undefined,

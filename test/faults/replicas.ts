@@ -74,6 +74,8 @@ export async function replicasRun(options: {
   const servers: [ServerProcess, ServerProcess] = [await start(0), await start(1)]
   await balancer.readyCount(2)
   const load = stack.use(startLoad({ ...options, token, balancer }))
+  const servedCount = async () => simulator.ledger.entries().length
+  await askUntil(servedCount, (count) => count >= options.requestsPerSecond)
 
   const [killed] = servers
   await killed.kill('SIGKILL')
