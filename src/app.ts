@@ -7,6 +7,9 @@ import type { Context } from './context.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
+import { personaDefaultRoutes } from './personas/default-routes.ts'
+import { personaRoutes } from './personas/routes.ts'
+import { personaVersionRoutes } from './personas/version-routes.ts'
 import { ratingRoutes } from './ratings/routes.ts'
 import { userRoutes } from './users/routes.ts'
 import { VERSION } from './version.ts'
@@ -36,6 +39,9 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   if (surfaces.includes('admin')) {
     routes.route('/', userRoutes(context))
     routes.route('/', apiKeyRoutes(context))
+    routes.route('/', personaRoutes(context))
+    routes.route('/', personaVersionRoutes(context))
+    routes.route('/', personaDefaultRoutes(context))
     routes.route('/', contentRoutes(context))
     const document = () =>
       routes.getOpenAPI31Document({
@@ -64,7 +70,7 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
 }
 
 const DESCRIPTION =
-  "Administers one organization: its users and API keys. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
+  "Administers one organization: its users, API keys and personas. Inference itself is OpenAI's API at `POST /v1/responses`, unchanged."
 
 /** The page is one document without scripts. */
 const DOCS_HEADERS = {

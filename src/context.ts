@@ -19,6 +19,7 @@ import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
+import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
 import { openUserDirectory } from './users/service.ts'
 
 /** What a running server holds: opened in reading order, closed in reverse. */
@@ -30,6 +31,7 @@ export interface Context extends Foundation {
   contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
   probeUpstream: ProbeUpstream
   isStopping: () => boolean
 }
@@ -140,6 +142,7 @@ export async function openContext(
     contents,
     prices,
     policies: openPolicyReader({ db, cache }),
+    personas: openPersonaDirectory({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

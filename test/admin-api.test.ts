@@ -3,6 +3,8 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import { createApp } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
+import { setDefault } from '../src/personas/defaults.ts'
+import { createPersona } from '../src/personas/service.ts'
 import { ENDPOINTS } from '../src/proxy/endpoints.ts'
 import { Secret } from '../src/secret.ts'
 import { serve } from '../src/serve.ts'
@@ -29,6 +31,7 @@ interface Tenant {
   organization: TestOrganization
   userId: string
   apiKeyId: string
+  personaId: string
   requestId: string
   responseId: string
 }
@@ -168,6 +171,104 @@ const ROUTES: Record<string, Row> = {
     pathOf: (id) => `/v1/api/keys/${id}`,
     hasUuid: true,
   },
+}
+
+for (const [route, row] of Object.entries(personaRoutes())) ROUTES[route] = row
+
+function personaRoutes(): Record<string, Row> {
+  const at = (rest = ''): Pick<Row, 'path' | 'pathOf' | 'needs' | 'hasUuid'> => ({
+    needs: 'org:admin',
+    path: (tenant) => `/v1/personas/${tenant.personaId}${rest}`,
+    pathOf: (id) => `/v1/personas/${id}${rest}`,
+    hasUuid: true,
+  })
+  const wrongFields = [
+    { name: '' },
+    { name: ' ' },
+    { name: 'x'.repeat(256) },
+    { name: 'a\u0000b' },
+    { name: 5 },
+    { content: '' },
+    { content: ' \n' },
+    { content: 'x'.repeat(100_001) },
+    { content: 'a\ud800' },
+    { content: 'Hi {{who}}' },
+    { content: ['x'] },
+    { description: LONG },
+    { description: 'a\u0000b' },
+    { user_id: 5 },
+    { metadata: [] },
+    { metadata: 'x' },
+    { metadata: { text: LONG.repeat(4) } },
+    { metadata: { text: 'a\u0000b' } },
+    { metadata: { 'a\u0000b': 1 } },
+    { metadata: { text: 'a\ud800' } },
+    { metadata: JSON.parse(`${'{"a":'.repeat(40)}1${'}'.repeat(40)}`) },
+    { metadata: JSON.parse(`{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`) },
+    { variables: [] },
+    { variables: { '1a': 'x' } },
+    { variables: { a: 5 } },
+    { variables: { a: 'x'.repeat(8001) } },
+    { variables: { a: '\u0000' } },
+  ]
+  const persona = { name: 'A name', content: 'Be kind.' }
+  return {
+    'POST /v1/personas': {
+      needs: 'org:admin',
+      path: () => '/v1/personas',
+      body: () => ({ ...persona, name: `persona-${randomUUID()}` }),
+      wrongBodies: [{}, { name: 'x' }, { content: 'x' }, ...wrongFields.map((fields) => ({ ...persona, ...fields }))],
+    },
+    'GET /v1/personas': { needs: 'org:admin', path: () => '/v1/personas' },
+    'GET /v1/personas/{persona_id}': at(),
+    'PUT /v1/personas/{persona_id}': {
+      ...at(),
+      body: () => ({ description: 'changed' }),
+      wrongBodies: [...wrongFields, { is_active: 'false' }, { draft: true }, { draft: 'x', content: 'y' }],
+    },
+    'DELETE /v1/personas/{persona_id}': at(),
+    'GET /v1/personas/{persona_id}/versions': at('/versions'),
+    'GET /v1/personas/{persona_id}/versions/{version}': at('/versions/1'),
+    'GET /v1/personas/{persona_id}/diff': at('/diff?from=1&to=1'),
+    'POST /v1/personas/{persona_id}/rollback': {
+      ...at('/rollback'),
+      body: () => ({ version: 1 }),
+      wrongBodies: [{}, { version: '1' }, { version: 0 }, { version: 1.5 }, { version: null }],
+    },
+    'PUT /v1/personas/{persona_id}/rollout': {
+      ...at('/rollout'),
+      body: () => ({ versions: [{ version: 1, percent: 100 }] }),
+      wrongBodies: [
+        {},
+        { versions: [] },
+        { versions: [{ version: 1, percent: 99 }] },
+        { versions: [{ version: 1, percent: 100.5 }] },
+        { versions: [{ version: 1, percent: '100' }] },
+        { versions: [{ version: 1, percent: 100, extra: 1 }] },
+        {
+          versions: [
+            { version: 1, percent: 50 },
+            { version: 1, percent: 50 },
+          ],
+        },
+        { versions: [{ version: 1, percent: 100 }], sticky_by: 'moon' },
+      ],
+    },
+    'DELETE /v1/personas/{persona_id}/rollout': at('/rollout'),
+    'GET /v1/persona-defaults': { needs: 'org:admin', path: () => '/v1/persona-defaults' },
+    'PUT /v1/persona-defaults': {
+      needs: 'org:admin',
+      path: () => '/v1/persona-defaults',
+      body: (tenant) => ({ persona_id: tenant.personaId }),
+      wrongBodies: [
+        {},
+        { persona_id: 'x' },
+        { persona_id: 5 },
+        { persona_id: null, key_id: 'x' },
+        { persona_id: randomUUID(), user_id: 'bob', key_id: randomUUID() },
+      ],
+    },
+  }
 }
 
 const RELAYED = ENDPOINTS.map(({ method, path }) => `${method} /v1${path}`)
@@ -850,7 +951,17 @@ async function newTenant(): Promise<Tenant> {
   const userId = await organization.createUser('bob')
   const answer = await organization.client().responses.create({ model: 'gpt-4o-mini', input: 'Hello' })
   const { id: apiKeyId } = await organization.createKey()
-  return { organization, userId, apiKeyId, requestId: String(answer._request_id), responseId: answer.id }
+  const { context } = system.server
+  const persona = await createPersona(context, organization.admin, { name: 'Support', content: 'Help.' })
+  await setDefault(context, organization.admin, { kind: 'organization' }, persona.id)
+  return {
+    organization,
+    userId,
+    apiKeyId,
+    personaId: persona.id,
+    requestId: String(answer._request_id),
+    responseId: answer.id,
+  }
 }
 
 interface Sent {

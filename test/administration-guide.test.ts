@@ -171,6 +171,7 @@ async function openShell(): Promise<Shell> {
   // A refused request is a failed command.
   await writeFile(join(directory, 'curl'), script(`exec '${curl}' -sS --fail-with-body "$@"`), { mode: 0o755 })
   await writeFile(join(directory, 'openai-key.txt'), 'sk-upstream-0123456789abcdef\n')
+  await writeFile(join(directory, 'persona.txt'), 'You are a personal assistant...\n')
   const env = {
     ...settings,
     PATH: `${directory}${delimiter}${process.env.PATH}`,
@@ -204,6 +205,7 @@ const PRINTED: [placeholder: string, command: string, pattern: RegExp][] = [
   ['user-id', 'create-user', /^Internal ID: (\S+)$/m],
   ['synthetic-key', 'create-key', /^Synthetic Key: (\S+)$/m],
   ['key-id', 'list-keys', /^ID: (\S+)$/m],
+  ['persona-id', 'create-persona', /^ID: (\S+)$/m],
   ['token', 'create-jwt', /^Authorization: Bearer (\S+)$/m],
   ['token-id', 'create-jwt', /^Token ID: (\S+)$/m],
   ['request-id', 'curl -i', /^x-request-id: (\S+)\r$/im],

@@ -166,7 +166,6 @@ test('C30b: only headers on the list cross to OpenAI, and a header named by Conn
   const crossing = {
     accept: 'application/json',
     'accept-language': 'de',
-    'idempotency-key': 'abc',
     'openai-beta': 'responses=v1',
     'user-agent': 'OpenAI/JS 7.57.0',
     'x-client-request-id': 'client-1',

@@ -480,6 +480,7 @@ test('a database that is away: known callers are served on, unknown ones get 503
     { token: newSyntheticKey(), userId: undefined },
     { userId: 'somebody new' },
     { fields: { previous_response_id: 'resp_of_another_day' } },
+    { fields: { persona_id: '7f9a815f-576b-4770-b77e-cff14a1099e7' } },
   ]) {
     const answer = await ask(organization, { ...options, server })
     assert.deepEqual([answer.status, answer.code], [503, 'database_unavailable'])

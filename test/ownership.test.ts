@@ -469,6 +469,20 @@ test('C50: identifiers reach OpenAI as a hash for each organization and user, or
   assert.match(always.safety_identifier ?? '', /^[\w-]{43}$/)
 })
 
+test('C49: an Idempotency-Key that two tenants choose is not the same one at OpenAI', async () => {
+  const seen = new Set<unknown>()
+  for (const organization of [await sharingOrganization(), await sharingOrganization()]) {
+    for (const userId of ['alice', 'bob', 'alice']) {
+      const headers = { 'idempotency-key': 'one' }
+      const body = JSON.stringify({ model: MODEL, input: 'hi' })
+      assert.equal((await organization.fetch('/v1/responses', { method: 'POST', userId, headers, body })).status, 200)
+      seen.add(calls().at(-1)?.requestHeaders['idempotency-key'])
+    }
+  }
+  assert.equal(seen.size, 4)
+  assert.ok(!seen.has('one') && !seen.has(undefined))
+})
+
 test('an organization that allows certain models gets no others: at the top, in tools, in forms, in lists, without a name, fine-tuned', async () => {
   const organization = await sharingOrganization()
   const client = organization.client()

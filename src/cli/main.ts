@@ -11,9 +11,13 @@ import { addSecretCommands } from './commands/generate-keys.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
+import { addPersonaDefaultCommands } from './commands/persona-defaults.ts'
+import { addPersonaVersionCommands } from './commands/persona-versions.ts'
+import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
@@ -37,7 +41,9 @@ try {
 
 function createProgram(): Command {
   const program = new Command('openai-proxy')
-    .description('Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys and tokens.')
+    .description(
+      'Runs the OpenAI Inference Proxy, and manages its organizations, users, API keys, personas and tokens.',
+    )
     .version(VERSION, '-V, --version', 'print the version')
     .configureOutput({ outputError: () => {} })
     .exitOverride()
@@ -56,6 +62,10 @@ function createProgram(): Command {
   addUserCommands(program)
   program.commandsGroup('API keys:')
   addApiKeyCommands(program)
+  program.commandsGroup('Personas:')
+  addPersonaCommands(program)
+  addPersonaVersionCommands(program)
+  addPersonaDefaultCommands(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
   program.commandsGroup('Records:')
@@ -65,6 +75,7 @@ function createProgram(): Command {
   addAuditCommands(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
+  addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
   program.helpCommand('help [command]', 'explain a command')

@@ -50,6 +50,8 @@ export function toRequestDocument({ row, externalUserId, keyName }: NamedRequest
     api_key_id: row.api_key_id,
     api_key_name: keyName ?? null,
     session_id: row.session_id,
+    persona_id: row.persona_id,
+    persona_version: row.persona_version,
     model_requested: row.model_requested,
     model_used: row.model_used,
     stream: row.is_stream,

@@ -9,6 +9,10 @@ export interface Schema {
   users: UsersTable
   api_keys: ApiKeysTable
   tokens: TokensTable
+  personas: PersonasTable
+  persona_versions: PersonaVersionsTable
+  persona_rollouts: { organization_id: string; persona_id: string; version: number; percent: number }
+  persona_defaults: PersonaDefaultsTable
   sessions: SessionsTable
   attempts: AttemptsTable
   contents: ContentsTable
@@ -32,6 +36,8 @@ interface OrganizationPoliciesTable {
   unpriced_models: string
   content: string
   content_days: number
+  personas: string
+  system_items: string
   share_objects: string
   models: string[] | null
   identifiers: string
@@ -73,6 +79,39 @@ interface TokensTable {
   created_at: Generated<Date>
   expires_at: Date
   revoked_at: Date | null
+}
+
+interface PersonasTable {
+  organization_id: string
+  id: Generated<string>
+  name: string
+  description: string | null
+  user_id: string | null
+  metadata: ColumnType<Record<string, unknown> | null, string | null, string | null>
+  is_active: Generated<boolean>
+  current_version: Generated<number>
+  rollout_sticky_by: Generated<string>
+  created_at: Generated<Date>
+  updated_at: Generated<Date>
+  deleted_at: Date | null
+}
+
+interface PersonaVersionsTable {
+  organization_id: string
+  persona_id: string
+  version: number
+  content: string
+  variables: ColumnType<Record<string, string | null>, string, never>
+  created_at: Generated<Date>
+  created_by: string
+}
+
+interface PersonaDefaultsTable {
+  organization_id: string
+  scope: string
+  target_id: string
+  persona_id: string
+  created_at: Generated<Date>
 }
 
 interface SessionsTable {
@@ -149,6 +188,8 @@ interface UpstreamObjectsTable {
   kind: string
   user_id: string | null
   api_key_id: string
+  persona_id: string | null
+  persona_version: number | null
   created_at: Generated<Date>
   deleted_at: Date | null
   is_shared: Generated<boolean>

@@ -6,6 +6,7 @@ export interface IdentityHeaders {
   authorization: string | undefined
   userId: string | undefined
   sessionId: string | undefined
+  personaId: string | undefined
 }
 
 /**
@@ -27,10 +28,11 @@ export function readIdentityHeaders(rawHeaders: readonly string[]): IdentityHead
     authorization: found.authorization,
     userId: found['x-user-id'],
     sessionId: readSessionId(found['x-session-id']),
+    personaId: found['x-persona-id'],
   }
 }
 
-const IDENTITY = new Set(['authorization', 'x-user-id', 'x-session-id'])
+const IDENTITY = new Set(['authorization', 'x-user-id', 'x-session-id', 'x-persona-id'])
 
 /** A header's value as its sender meant it: values arrive as Latin-1, and people write UTF-8. */
 export function decodeHeaderText<T extends string | undefined>(value: T, name: string): T {

@@ -22,7 +22,7 @@ export function refuse(request: IncomingMessage, response: ServerResponse, error
  * Reads on for a moment after an early answer: closing at once would reset the connection, and with it the answer that the client
  * has not read yet (RFC 9112, section 9.6).
  */
-function linger(request: IncomingMessage): void {
+export function linger(request: IncomingMessage): void {
   const { socket } = request
   const timer = setTimeout(() => socket.destroy(), LINGER_MS)
   let bytes = 0

@@ -27,6 +27,9 @@ export interface Opening {
   inputTokensEstimate: number | null
   /** A background response goes on at OpenAI whatever becomes of this call. */
   isBackground: boolean
+  /** Absent in journals of earlier versions, as where there is none. */
+  personaId?: string | undefined
+  personaVersion?: number | undefined
 }
 
 export type Ending =
@@ -353,8 +356,8 @@ function toRow(
     endpoint: opening.endpoint,
     user_id: opening.userId,
     api_key_id: opening.apiKeyId,
-    persona_id: null,
-    persona_version: null,
+    persona_id: opening.personaId ?? null,
+    persona_version: opening.personaVersion ?? null,
     session_id: opening.sessionId,
     model_requested: storable(opening.modelRequested),
     model_used: storable(settlement.modelUsed),

@@ -1,3 +1,4 @@
+import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 /** Counts tokens in a thread of its own, because some texts take it a second. */
@@ -15,7 +16,8 @@ export function openTokenizer(): Tokenizer {
   const waiting = new Map<number, (tokens: number | undefined) => void>()
 
   function start(): Worker {
-    const fresh = new Worker(new URL('./tokenizer-worker.ts', import.meta.url))
+    // Like this file, it is .js in the published package.
+    const fresh = new Worker(new URL(`./tokenizer-worker${extname(import.meta.filename)}`, import.meta.url))
     fresh.unref()
     fresh.on('message', ({ id, tokens }: { id: number; tokens: number }) => answer(id, tokens))
     fresh.on('error', stop)

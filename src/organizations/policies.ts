@@ -15,6 +15,13 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /**
+   * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
+   * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
+   */
+  personas: 'replace' | 'append' | 'enforce'
+  /** Where personas are enforced: messages of the roles system and developer are sent, dropped, or the call is refused. */
+  systemItems: 'allow' | 'drop' | 'refuse'
   /** Who may use the responses, files and other objects made through the proxy: the `user` who made them, or the `organization`. */
   shareObjects: 'user' | 'organization'
   /** The models that may be used; null: every one. A name that ends in `*` stands for all that begin so. */
@@ -33,6 +40,8 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  personas: 'replace',
+  systemItems: 'allow',
   shareObjects: 'user',
   models: null,
   identifiers: 'namespaced',
@@ -67,6 +76,8 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      personas: policies.personas,
+      system_items: policies.systemItems,
       share_objects: policies.shareObjects,
       models: policies.models,
       identifiers: policies.identifiers,
@@ -121,6 +132,8 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
+    systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
     shareObjects: row.share_objects === 'organization' ? 'organization' : 'user',
     models: row.models,
     identifiers: row.identifiers === 'as_sent' || row.identifiers === 'always' ? row.identifiers : 'namespaced',

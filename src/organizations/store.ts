@@ -23,6 +23,8 @@ export interface PoliciesRow {
   unpriced_models: string
   content: string
   content_days: number
+  personas: string
+  system_items: string
   share_objects: string
   models: string[] | null
   identifiers: string
@@ -37,6 +39,8 @@ export async function findPolicies(tx: Tx, organizationId: string): Promise<Poli
       'unpriced_models',
       'content',
       'content_days',
+      'personas',
+      'system_items',
       'share_objects',
       'models',
       'identifiers',

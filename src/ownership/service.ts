@@ -22,6 +22,8 @@ export interface OwnedObject {
   apiKeyId: string
   objectId: string
   kind: ObjectKind
+  /** What it was made with: the text of this persona is hidden from whoever reads the object. */
+  persona?: { id: string; version: number } | undefined
   /** Adopted for everybody in the organization. */
   isShared?: boolean
 }
@@ -174,10 +176,13 @@ export function toRow(object: OwnedObject): OwnedObjectRow {
     user_id: object.userId,
     api_key_id: object.apiKeyId,
     is_shared: object.isShared ?? false,
+    persona_id: object.persona?.id ?? null,
+    persona_version: object.persona?.version ?? null,
   }
 }
 
 function toObject(row: OwnedObjectRow): OwnedObject {
+  const { persona_id: id, persona_version: version } = row
   return {
     organizationId: row.organization_id,
     objectId: row.object_id,
@@ -185,6 +190,7 @@ function toObject(row: OwnedObjectRow): OwnedObject {
     userId: row.user_id,
     apiKeyId: row.api_key_id,
     isShared: row.is_shared,
+    persona: id === null || version === null ? undefined : { id, version },
   }
 }
 

@@ -7,16 +7,27 @@ export interface OwnedObjectRow {
   kind: string
   user_id: string | null
   api_key_id: string
+  persona_id: string | null
+  persona_version: number | null
   is_shared: boolean
 }
 
-const COLUMNS = ['organization_id', 'object_id', 'kind', 'user_id', 'api_key_id', 'is_shared'] as const
+const COLUMNS = [
+  'organization_id',
+  'object_id',
+  'kind',
+  'user_id',
+  'api_key_id',
+  'is_shared',
+  'persona_id',
+  'persona_version',
+] as const
 
 /** Whoever recorded an object first stays its owner. */
 export async function insertOwnedObjects(tx: Tx, rows: readonly OwnedObjectRow[]): Promise<void> {
   await sql`
-    insert into upstream_objects (organization_id, object_id, kind, user_id, api_key_id, is_shared)
-    select organization_id, object_id, kind, user_id, api_key_id, is_shared
+    insert into upstream_objects (organization_id, object_id, kind, user_id, api_key_id, persona_id, persona_version, is_shared)
+    select organization_id, object_id, kind, user_id, api_key_id, persona_id, persona_version, is_shared
     from jsonb_populate_recordset(null::upstream_objects, ${JSON.stringify(rows)}::jsonb)
     on conflict do nothing`.execute(tx)
 }

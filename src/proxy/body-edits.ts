@@ -1,7 +1,7 @@
 import type { JsonField } from './json-fields.ts'
 
-/** What changes in a body: the new value of a top-level field as JSON text, or null to take the field out. */
-export type BodyEdits = ReadonlyMap<string, string | null>
+/** What changes in a body: the new value of a top-level field as JSON text or its bytes, or null to take the field out. */
+export type BodyEdits = ReadonlyMap<string, string | Buffer | null>
 
 /**
  * The body with these fields replaced, added behind the others or taken out. Every other byte stays as it came: parsing and writing
@@ -22,10 +22,7 @@ export function editBody(bytes: Buffer, fields: ReadonlyMap<string, JsonField>, 
     if (value !== null) {
       // Between two fields that both stay, what stood between them stays too.
       if (memberCount > 0) pieces.push(bytes.subarray(before, keyStart))
-      pieces.push(
-        bytes.subarray(keyStart, start),
-        value === undefined ? bytes.subarray(start, end) : Buffer.from(value),
-      )
+      pieces.push(bytes.subarray(keyStart, start), value === undefined ? bytes.subarray(start, end) : toBytes(value))
       memberCount += 1
     }
     before = end
@@ -33,7 +30,7 @@ export function editBody(bytes: Buffer, fields: ReadonlyMap<string, JsonField>, 
   }
   for (const [name, value] of edits) {
     if (value === null || fields.has(name)) continue
-    pieces.push(Buffer.from(`${memberCount > 0 ? ',' : ''}${JSON.stringify(name)}:${value}`))
+    pieces.push(Buffer.from(`${memberCount > 0 ? ',' : ''}${JSON.stringify(name)}:`), toBytes(value))
     memberCount += 1
   }
   pieces.push(bytes.subarray(keptTo))
@@ -41,6 +38,10 @@ export function editBody(bytes: Buffer, fields: ReadonlyMap<string, JsonField>, 
 }
 
 const OPEN_OBJECT = 0x7b
+
+function toBytes(value: string | Buffer): Buffer {
+  return typeof value === 'string' ? Buffer.from(value) : value
+}
 
 /** The fields of the outer object in their order, without those told from inside another. */
 function outerMembers(fields: ReadonlyMap<string, JsonField>): [string, JsonField][] {

@@ -9,12 +9,15 @@ import { estimateInputTokens, type InputMeasure, NO_INPUT } from '../ledger/esti
 import type { Attempt, Ledger, Opening, SettledUsage } from '../ledger/ledger.ts'
 import type { Policies } from '../organizations/policies.ts'
 import type { ObjectKind } from '../ownership/kinds.ts'
-import type { Owner, Ownership } from '../ownership/service.ts'
+import type { OwnedObject, Owner, Ownership } from '../ownership/service.ts'
 import type { ByteFilter } from './byte-filter.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, type PathId, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
 import { type Outgoing, upstreamHeaders } from './headers.ts'
+import { HiddenText } from './hidden-text.ts'
+import type { Identifiers } from './identifiers.ts'
+import type { UsedPersona } from './personas.ts'
 import { type Upstream, upstreamFault } from './upstream.ts'
 
 /** A request for an endpoint, by a known caller. */
@@ -30,6 +33,8 @@ export interface AskedCall {
   identity: Identity
   owner: Owner
   policies: Policies
+  /** The value of `X-Persona-ID`. */
+  personaHeader: string | undefined
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
 }
@@ -37,8 +42,11 @@ export interface AskedCall {
 /** A call that may be made. */
 export interface AdmittedCall extends AskedCall {
   key: UpstreamKey
-  /** Whose the objects are that come out of it: the caller's, or his whose object makes them. */
-  makerId: string | null
+  /** The object that its path is about, if it is about one. */
+  subject: OwnedObject | undefined
+  /** The response that it goes on from. */
+  previous: OwnedObject | undefined
+  persona: UsedPersona | undefined
   body: Outgoing | undefined
 }
 
@@ -83,12 +91,13 @@ export interface CallsDeps {
   upstream: Upstream
 }
 
-export function openCalls({ config, ownership, ledger, contents, upstream }: CallsDeps): Calls {
+export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
+  const { config, ownership, ledger, contents, upstream } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
 
   function makeMetered(call: MeteredCall, attemptNumber: number): void {
-    const { response, endpoint, identity, policies, key, asks, input, captured } = call
+    const { response, endpoint, identity, policies, key, persona, asks, input, captured } = call
     const { organizationId } = identity
     const opening: Opening = {
       requestId: call.requestId,
@@ -102,7 +111,10 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       isStream: asks.isStream,
       inputTokensEstimate: input ? estimateInputTokens(input) : null,
       isBackground: asks.isBackground,
+      personaId: persona?.id,
+      personaVersion: persona?.version,
     }
+    // What went between caller and proxy: the persona's text is in its version, and stays there.
     const content = policies.content === 'full' ? new Capture() : undefined
     const attempt = ledger.open(opening, input ?? NO_INPUT, () => exchange.progress())
     const exchange: Exchange = new Exchange({
@@ -121,6 +133,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       drains: policies.clientGone === 'drain' || endpoint.meter === 'batch' ? drains : undefined,
       usageByRequest: call.usageByRequest,
       filter: call.filter?.(),
+      hidden: persona && new HiddenText(persona.hidden),
       capture: content,
       onId: recorder(call, asks.isStored),
       onSuccess: () => {},
@@ -158,6 +171,7 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
       drains: undefined,
       usageByRequest: undefined,
       filter: undefined,
+      hidden: call.persona && new HiddenText(call.persona.hidden),
       capture: undefined,
       onId: recorder(call, true),
       onSuccess: () => {
@@ -172,16 +186,26 @@ export function openCalls({ config, ownership, ledger, contents, upstream }: Cal
     dispatch(exchange, call)
   }
 
-  function recorder({ identity, makerId, key }: AdmittedCall, isStored: boolean) {
-    const maker = { organizationId: identity.organizationId, userId: makerId, apiKeyId: key.apiKeyId }
+  function recorder({ identity, subject, persona, key }: AdmittedCall, isStored: boolean) {
+    // What comes out of an object is its maker's, whoever in the organization asked for it.
+    const userId = subject ? subject.userId : identity.userId
+    const maker = { organizationId: identity.organizationId, userId, apiKeyId: key.apiKeyId }
+    const made = persona && { persona: { id: persona.id, version: persona.version } }
     return (kind: ObjectKind, objectId: string) => {
       if (kind === 'chat_completion' && !isStored) return
-      ownership.record({ ...maker, objectId, kind })
+      ownership.record({ ...maker, objectId, kind, ...(kind === 'item' ? undefined : made) })
     }
   }
 
-  function dispatch(exchange: Exchange, { request, endpoint, requestId, ids, query, key, body }: AdmittedCall): void {
-    const headers = upstreamHeaders(request.rawHeaders, { upstreamKey: key.secret.reveal(), body, requestId })
+  function dispatch(exchange: Exchange, call: AdmittedCall): void {
+    const { request, endpoint, requestId, identity, policies, ids, query, key, body } = call
+    const headers = upstreamHeaders(request.rawHeaders, {
+      upstreamKey: key.secret.reveal(),
+      body,
+      requestId,
+      namespace: (value) =>
+        policies.identifiers === 'as_sent' ? value : identifiers.hash(identity, 'idempotency_key', value),
+    })
     const path = `${upstreamPath(endpoint, ids)}${query}`
     exchanges.add(exchange)
     try {

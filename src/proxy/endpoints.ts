@@ -1,6 +1,7 @@
 import type { ObjectKind } from '../ownership/kinds.ts'
 import { type HandedOut, handedOut } from './answer-ids.ts'
 import type { Meter } from './answer-watcher.ts'
+import type { InstructionsForm } from './instructions.ts'
 
 /** A relayed OpenAI endpoint. What is not in the table below is not relayed. */
 export interface Endpoint {
@@ -22,7 +23,7 @@ export interface Endpoint {
   /** How its answers are metered. `none`: it costs nothing and is not recorded. */
   meter: Meter
   /** How a persona's text goes in, where it can. */
-  persona: 'responses' | 'chat' | undefined
+  persona: InstructionsForm | undefined
   /** The ids in its answer, which are the caller's own from then on. */
   handsOut: HandedOut | undefined
   /** The kind of objects of an own list, and what of them a query may ask for. */

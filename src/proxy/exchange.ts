@@ -9,6 +9,8 @@ import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts
 import type { ByteFilter } from './byte-filter.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
+import type { HiddenText } from './hidden-text.ts'
+import { openRedactor, type Redactor } from './redact.ts'
 import { upstreamFault } from './upstream.ts'
 
 /** What an exchange needs to know and whom it tells. */
@@ -33,6 +35,8 @@ export interface ExchangeOptions {
   filter: ByteFilter | undefined
   /** Given when the organization keeps content: takes the answer's pieces as they pass. */
   capture: Capture | undefined
+  /** Given when a persona is in it: what the client may not be told. */
+  hidden: HiddenText | undefined
   /** An id is about to reach the client: whose it is must be on record first. */
   onId(kind: ObjectKind, id: string): void
   /** Called once when the answer says that the call did what it was for. */
@@ -59,6 +63,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #writeTimer: NodeJS.Timeout | undefined
   #watcher: AnswerWatcher | undefined
   #ids: AnswerIds | undefined
+  #redactor: Redactor | undefined
+  #unsentHead: (() => void) | undefined
   #httpStatus: number | null = null
   #upstreamRequestId: string | null = null
   #firstByteMs: number | null = null
@@ -121,10 +127,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#httpStatus = status
     this.#firstByteMs = Math.round(performance.now() - this.#startedAt)
     this.#upstreamRequestId = headerText(headers['x-request-id'])
-    const refusal = refusalFor(status)
+    const { hidden } = this.#options
+    const refusal = refusalFor(status) ?? (hidden && isEncoded(headers) ? unreadable() : undefined)
     if (refusal) {
       this.#isDiscarding = true
-      this.#settle('upstream_error', refusal.code, { source: 'none' })
+      this.#settle('upstream_error', refusal.code, { source: status === 200 ? 'unknown' : 'none' })
       this.#options.refuse(refusal)
       return
     }
@@ -137,8 +144,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#options.onSuccess()
       this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
     }
-    this.#response.writeHead(status, clientHeaders(headers, this.#isFiltered ? 'edited' : 'as it came'))
+    if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
+    const kept = clientHeaders(headers, hidden || this.#isFiltered ? 'edited' : 'as it came')
+    this.#unsentHead = () => this.#response.writeHead(status, kept)
+    // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
+    if (!hidden || this.#isStream) this.#sendHead()
     if (this.#isStream) this.#response.flushHeaders()
+  }
+
+  #sendHead(): void {
+    this.#unsentHead?.()
+    this.#unsentHead = undefined
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -147,17 +163,31 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#ids?.push(chunk)
     this.#watcher.push(chunk)
     this.#noteResponseId()
-    const passing = this.#isFiltered ? this.#options.filter?.push(chunk) : chunk
-    if (passing) this.#options.capture?.push(passing)
+    const passing = this.#edited(chunk)
+    this.#options.capture?.push(passing)
     if (this.#drainTimer) {
       this.#drain(chunk)
       return
     }
     if (this.#watcher.end) this.#settleAnswer()
-    if (passing && !this.#response.write(passing)) {
+    if (passing.length === 0) return
+    this.#sendHead()
+    if (!this.#response.write(passing)) {
       controller.pause()
       this.#writeTimer = setTimeout(() => this.#abort('slow_client'), WRITE_IDLE_MS)
     }
+  }
+
+  /** What the client sees of a piece. */
+  #edited(chunk: Buffer): Buffer {
+    const redacted = this.#redactor?.push(chunk) ?? chunk
+    return this.#isFiltered ? (this.#options.filter?.push(redacted) ?? NOTHING) : redacted
+  }
+
+  #editedRest(): Buffer {
+    const redacted = this.#redactor?.finish() ?? NOTHING
+    if (!this.#isFiltered || !this.#options.filter) return redacted
+    return Buffer.concat([this.#options.filter.push(redacted) ?? NOTHING, this.#options.filter.finish() ?? NOTHING])
   }
 
   /** Only a stream that was really answered is one that was asked for. */
@@ -176,8 +206,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     this.#settleAnswer()
-    const rest = this.#isFiltered ? this.#options.filter?.finish() : undefined
-    if (rest) this.#options.capture?.push(rest)
+    if (this.#redactor?.isLost) {
+      this.#fail(unreadable())
+      return
+    }
+    const rest = this.#editedRest()
+    this.#options.capture?.push(rest)
+    this.#sendHead()
     this.#response.end(rest)
     this.#close()
   }
@@ -323,6 +358,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
+const NOTHING: Buffer = Buffer.alloc(0)
+
 /** A client that takes nothing for this long is taken for gone. */
 const WRITE_IDLE_MS = 60_000
 
@@ -338,6 +375,15 @@ function refusalFor(status: number): AppError | undefined {
     return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
   }
   return undefined
+}
+
+/** An answer with a persona in it is read, or not passed on. */
+function unreadable(): AppError {
+  return new AppError('upstream_unreachable', "OpenAI's answer is not in a form that can be read and passed on.")
+}
+
+function isEncoded(headers: IncomingHttpHeaders): boolean {
+  return (headerText(headers['content-encoding']) ?? 'identity').toLowerCase() !== 'identity'
 }
 
 function isEventStream(contentType: string): boolean {

@@ -13,6 +13,9 @@ export class FormFields {
 
   /** @throws {AppError} `invalid_request` for a field that comes twice: which of them counts is for nobody to guess. */
   add({ name, value }: FormField): void {
+    if (isDeciding(firstStep(name)) && name !== firstStep(name)) {
+      throw new AppError('invalid_request', 'The form must give this field by its plain name.', { param: name })
+    }
     const kinds = kindsOf(name)
     if (this.#seen.has(name) && !kinds) {
       throw new AppError('invalid_request', 'The form has the same field more than once.', { param: name })
@@ -25,7 +28,16 @@ export class FormFields {
 }
 
 export function isReadInForm(name: string): boolean {
-  return name === 'model' || name === 'stream' || isIdentifier(name) || kindsOf(name) !== undefined
+  return isDeciding(firstStep(name)) || kindsOf(name) !== undefined
+}
+
+function isDeciding(name: string): boolean {
+  return name === 'model' || name === 'stream' || isIdentifier(name)
+}
+
+/** `model[]` and `model.x` are taken for `model` by some. */
+function firstStep(name: string): string {
+  return name.split(/[[.]/, 1)[0] ?? ''
 }
 
 /** `file_id`, `file_ids[]`, `tools[0][file_id]`: whatever step of the name says that an object is named. */

@@ -11,6 +11,8 @@ export interface Form {
   /** Whether there is nothing behind its beginning. */
   isWhole: boolean
   send(passing: Passing): Outgoing
+  /** Nothing more is read: the request is free for whoever answers it. */
+  close(): Promise<void>
 }
 
 /** What happens on the way. Throwing breaks the form off, so that OpenAI never has the whole of it. */
@@ -57,6 +59,9 @@ export async function openForm(request: IncomingMessage, rules: FormRules): Prom
   }
   const announced = request.headers['content-length']
   return {
+    async close() {
+      await pieces.return(undefined)
+    },
     fields: beginning.flatMap(({ field }) => field ?? []),
     isWhole,
     send: (passing) => ({

@@ -11,7 +11,12 @@ export interface Outgoing {
 /** What crosses to OpenAI, by allow-list; credentials, cookies and the choice of project are never in it. */
 export function upstreamHeaders(
   rawHeaders: readonly string[],
-  call: { upstreamKey: string; body: Pick<Outgoing, 'contentType' | 'bytes'> | undefined; requestId: string },
+  call: {
+    upstreamKey: string
+    body: Pick<Outgoing, 'contentType' | 'bytes'> | undefined
+    requestId: string
+    namespace: (value: string) => string
+  },
 ): string[] {
   const headers = [
     'authorization',
@@ -28,7 +33,9 @@ export function upstreamHeaders(
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
     if (!isForwarded(name) || connectionOnly.has(name)) continue
-    headers.push(name, rawHeaders[at + 1] as string)
+    const value = rawHeaders[at + 1] as string
+    // Tenants of one OpenAI key must not get each other's answers by choosing the same one.
+    headers.push(name, name === IDEMPOTENCY_KEY ? call.namespace(value) : value)
     hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
   // OpenAI's support finds a call by this id; without one of the client's own it is the one in our answer and our ledger.
@@ -36,7 +43,10 @@ export function upstreamHeaders(
   return headers
 }
 
-/** What comes back to the client, by allow-list; framing is Node's own. */
+/**
+ * What comes back to the client, by allow-list; framing is Node's own.
+ * @param body one that is edited has another length than OpenAI says.
+ */
 export function clientHeaders(headers: IncomingHttpHeaders, body: 'as it came' | 'edited' = 'as it came'): string[] {
   const kept: string[] = []
   for (const name in headers) {
@@ -64,6 +74,7 @@ function namedByConnection(rawHeaders: readonly string[]): ReadonlySet<string> {
 const NONE: ReadonlySet<string> = new Set()
 
 const CLIENT_REQUEST_ID = 'x-client-request-id'
+const IDEMPOTENCY_KEY = 'idempotency-key'
 
 const FORWARDED = new Set([
   'accept',
@@ -71,7 +82,7 @@ const FORWARDED = new Set([
   'openai-beta',
   'user-agent',
   CLIENT_REQUEST_ID,
-  'idempotency-key',
+  IDEMPOTENCY_KEY,
   'traceparent',
   'tracestate',
   // Codex and the Agents SDK.

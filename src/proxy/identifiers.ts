@@ -13,7 +13,7 @@ interface Party {
  * and OpenAI would hear whom they mean: what reaches it is a keyed hash for each organization and user.
  */
 export interface Identifiers {
-  hash(party: Party, name: Identifier, value: string): string
+  hash(party: Party, name: Identifier | 'idempotency_key', value: string): string
   /**
    * What becomes of the identifiers in a body.
    * @param mayAdd whether the endpoint takes a `safety_identifier`.
@@ -28,7 +28,7 @@ export interface Identifiers {
 
 /** @param key 32 bytes, the same in every process. */
 export function openIdentifiers(key: Buffer): Identifiers {
-  function hash({ organizationId, userId }: Party, name: Identifier, value: string): string {
+  function hash({ organizationId, userId }: Party, name: string, value: string): string {
     const parts = [organizationId, userId ?? '', name, value]
     // 43 characters: OpenAI takes up to 64.
     return createHmac('sha256', key).update(parts.join('\0')).digest('base64url')

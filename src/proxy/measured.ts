@@ -10,13 +10,15 @@ import type { Payload } from './payload.ts'
 export function measured(
   { name, meter }: Endpoint,
   payload: Payload,
+  /** As OpenAI gets it. */
+  sent: Buffer,
   prices: PriceTable,
 ): Pick<MeteredCall, 'input' | 'usageByRequest'> {
   if (FREE.has(meter)) return { input: NO_INPUT, usageByRequest: undefined }
   if (UNTOLD.has(meter)) {
     return { input: undefined, usageByRequest: name === 'audio.speech' ? charactersOf(payload, prices) : undefined }
   }
-  return { input: measureInput(payload.bytes), usageByRequest: undefined }
+  return { input: measureInput(sent), usageByRequest: undefined }
 }
 
 /** Their calls cost nothing, also when nobody learns how they ended. */

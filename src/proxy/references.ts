@@ -144,7 +144,7 @@ const SESSION: Place = { under: (name) => (name === 'model' ? SESSION_MODEL : un
 const WITHIN_SESSION: Place = { under: (name) => (name === 'model' ? MODEL : underSession(name)) }
 const ROOT: Place = {
   under: (name) => {
-    if (name === 'metadata' || name === 'client_metadata') return undefined
+    if (name === 'metadata' || name === 'client_metadata' || name === 'persona_variables') return undefined
     if (name === 'messages') return MESSAGES
     if (name === 'session') return SESSION
     return name === 'input' || name === 'items' ? ITEMS : underAny(name)

@@ -8,16 +8,19 @@ import { Capture, captureBody } from '../content/capture.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import { readBody } from '../http/read-body.ts'
+import { linger } from '../http/refuse.ts'
 import { newSessionId } from '../ids.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
-import type { OwnedObject } from '../ownership/service.ts'
-import { readBatchLines } from './batch-lines.ts'
+import type { PersonaDirectory } from '../personas/directory.ts'
+import { openAdmission } from './admission.ts'
+import { checkBatchInput } from './batch-input.ts'
 import { editBody } from './body-edits.ts'
+import { refuseBodyByHeaders, refuseFormByHeaders } from './body-headers.ts'
 import { type AdmittedCall, type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
 import { listModels } from './catalogue.ts'
-import { BATCHED, type Endpoint, type PathId } from './endpoints.ts'
-import { openForm } from './form.ts'
+import type { Endpoint, PathId } from './endpoints.ts'
+import { type Form, openForm } from './form.ts'
 import { FormFields, isReadInForm } from './form-fields.ts'
 import type { Outgoing } from './headers.ts'
 import { askForUsage, hideUsage } from './hidden-usage.ts'
@@ -26,7 +29,8 @@ import { measured } from './measured.ts'
 import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
 import { listOwn } from './own-list.ts'
-import { bodyTooLarge, type Payload, readPayload } from './payload.ts'
+import { type Payload, readPayload } from './payload.ts'
+import { applyPersona, type UsedPersona } from './personas.ts'
 import type { Reference } from './references.ts'
 import { namedByTarget, readQuery } from './target.ts'
 
@@ -56,12 +60,15 @@ export interface RelayDeps extends CallsDeps {
   vault: Pick<Vault, 'deriveKey'>
   prices: PriceTable
   policies: PolicyReader
+  personas: PersonaDirectory
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, keyRing, ownership, upstream, prices, policies: readPolicies } = deps
-  const calls = openCalls(deps)
+  const { config, authenticator, upstream, prices, personas, policies: readPolicies } = deps
   const identifiers = openIdentifiers(deps.vault.deriveKey('identifiers'))
+  const calls = openCalls(deps, identifiers)
+  const admission = openAdmission(deps)
+  const batchLimits = { lineBytesMax: config.requestBodyBytesMax, timeoutMs: config.openaiTotalTimeoutMs }
   let admittedCount = 0
 
   /** One request, as a story: admit, identify, read, check all that it names, call. The exchange does the rest. */
@@ -85,14 +92,25 @@ export function createRelay(deps: RelayDeps): Relay {
     const policies = await readPolicies(identity.organizationId)
     const { organizationId, userId } = identity
     const owner = { organizationId, userId, sharing: policies.shareObjects }
-    const asked: AskedCall = { ...target, request, response, endpoint, sessionId, identity, owner, policies }
+    const asked: AskedCall = {
+      ...target,
+      personaHeader: headers.personaId,
+      request,
+      response,
+      endpoint,
+      sessionId,
+      identity,
+      owner,
+      policies,
+    }
 
     if (endpoint.lists) return answer(response, await listOwn(deps, { ...endpoint.lists, ...ownList(asked) }))
     if (endpoint.isolation === 'catalogue') return relayCatalogue(asked)
     const named = namedByTarget(asked.ids, readQuery(asked.query))
     if (endpoint.body === 'none') {
-      const admitted = await admit(asked, named)
-      if (!response.destroyed) calls.makePlain(admitted)
+      const admitted = await admission.admit(asked, named)
+      const persona = await personaOf(admitted)
+      if (!response.destroyed) calls.makePlain({ ...admitted, persona })
       return
     }
     const boundary = boundaryOf(request.headers['content-type'])
@@ -107,33 +125,58 @@ export function createRelay(deps: RelayDeps): Relay {
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const payload = await readPayload(request, config.requestBodyBytesMax)
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
-    const fineTuned = requireUsable(endpoint, policies, payload)
-    const edits = identifiers.edits(identity, policies, payload.identifiers, TAKES_SAFETY_IDENTIFIER.has(endpoint.name))
+    const fineTuned = admission.requireUsable(endpoint, policies, payload)
+    const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
+    const { edits, persona } = await personaFor(admitted, payload)
+    const mayAdd = TAKES_SAFETY_IDENTIFIER.has(endpoint.name)
+    for (const edit of identifiers.edits(identity, policies, payload.identifiers, mayAdd)) edits.set(...edit)
     const hidden = usageToHide(endpoint, payload)
     if (hidden !== undefined) edits.set('stream_options', hidden)
     const bytes = editBody(payload.bytes, payload.fields, edits)
     const body: Outgoing = { contentType: 'application/json', bytes: bytes.length, content: bytes }
-    const admitted = { ...(await admit(asked, [...named, ...payload.references, ...fineTuned])), body }
-    if (endpoint.name === 'batches.create') await checkBatch(admitted, payload)
+    if (endpoint.name === 'batches.create') {
+      await checkBatchInput({ upstream, admission }, admitted, payload.inputFileId, batchLimits)
+    }
     if (response.destroyed) return
     if (endpoint.meter === 'none') {
-      calls.makePlain(admitted)
+      calls.makePlain({ ...admitted, body })
       return
     }
     const { model, isStream, isBackground, isStored } = payload
     calls.makeMetered({
       ...admitted,
+      body,
+      persona,
       asks: { model, isStream, isBackground: isBackground && endpoint.meter === 'responses', isStored },
-      ...measured(endpoint, payload, prices),
+      ...measured(endpoint, payload, bytes, prices),
       captured: capturing(policies, payload.bytes),
       filter: hidden === undefined ? undefined : hideUsage,
       isRepeatable: true,
     })
   }
 
+  /** The persona that a call gets, and what changes in its body with it. */
+  async function personaFor(call: AdmittedCall, body: Payload) {
+    const { endpoint, identity, personaHeader, sessionId, key, previous, policies } = call
+    if (!endpoint.persona) return { edits: new Map<string, string | Buffer | null>(), persona: undefined }
+    const continues = previous?.persona
+    const apiKeyId = key.apiKeyId
+    const form = endpoint.persona
+    return applyPersona(personas, { form, body, personaHeader, identity, apiKeyId, sessionId, continues, policies })
+  }
+
+  /** The persona that an object was made with: its text is not for whoever reads the object. */
+  async function personaOf({ endpoint, identity, subject }: AdmittedCall): Promise<UsedPersona | undefined> {
+    const persona = subject?.persona
+    if (!persona) return undefined
+    if (endpoint.name === 'chat.completions.messages') throw heldByPersona()
+    const content = await personas.content(identity.organizationId, persona.id, persona.version)
+    return { ...persona, hidden: [content] }
+  }
+
   /** Passed on as it arrives: what its beginning names is checked before the call, what comes later before it is passed on. */
   async function relayForm(asked: AskedCall, named: Reference[], boundary: string | undefined): Promise<void> {
-    const { request, response, endpoint, policies, identity } = asked
+    const { request, response, policies, identity } = asked
     const isNamespaced = policies.identifiers !== 'as_sent'
     refuseFormByHeaders(request, boundary, config.uploadBytesMax)
     const form = await openForm(request, {
@@ -143,12 +186,27 @@ export function createRelay(deps: RelayDeps): Relay {
       edit: ({ name, value }) =>
         isNamespaced && isIdentifier(name) ? identifiers.hash(identity, name, value) : undefined,
     })
+    // OpenAI may answer before it has the whole of it.
+    response.once('finish', () => {
+      if (!request.complete) form.close().then(() => linger(request))
+    })
+    try {
+      await relayOpenForm(asked, named, form)
+    } catch (error) {
+      await form.close()
+      throw error
+    }
+  }
+
+  async function relayOpenForm(asked: AskedCall, named: Reference[], form: Form): Promise<void> {
+    const { response, endpoint, policies } = asked
+    const isNamespaced = policies.identifiers !== 'as_sent'
     const fields = new FormFields()
     for (const field of form.fields) fields.add(field)
     // Most applications name the file first: then the model may still come.
     const isModelKnown = form.isWhole || fields.model !== null
-    const fineTuned = isModelKnown ? requireUsable(endpoint, policies, fields) : []
-    const admitted = await admit(asked, [...named, ...fields.references, ...fineTuned])
+    const fineTuned = isModelKnown ? admission.requireUsable(endpoint, policies, fields) : []
+    const admitted = await admission.admit(asked, [...named, ...fields.references, ...fineTuned])
     const asks = { model: fields.model, isStream: fields.isStream, isBackground: false, isStored: false }
     const capture = policies.content === 'full' && endpoint.meter !== 'none' ? new Capture() : undefined
     const body = form.send({
@@ -158,10 +216,10 @@ export function createRelay(deps: RelayDeps): Relay {
         later.add(field)
         fields.add(field)
         asks.model = fields.model
-        const more = later.model === null ? [] : requireUsable(endpoint, policies, later)
-        await admitLater(admitted, [...later.references, ...more])
+        const more = later.model === null ? [] : admission.requireUsable(endpoint, policies, later)
+        await admission.admitLater(admitted, [...later.references, ...more])
       },
-      onEnd: () => requireUsable(endpoint, policies, fields),
+      onEnd: () => admission.requireUsable(endpoint, policies, fields),
       onBytes: (bytes) => capture?.push(bytes),
     })
     if (response.destroyed) return
@@ -185,73 +243,9 @@ export function createRelay(deps: RelayDeps): Relay {
     const { response, ids, policies, owner } = asked
     const id = ids[0]?.id
     const fineTuned = id === undefined ? [] : requireModels(policies, [id])
-    const admitted = await admit(asked, fineTuned)
+    const admitted = await admission.admit(asked, fineTuned)
     if (id === undefined) answer(response, await listModels(deps, { key: admitted.key, owner, policies }))
     else if (!response.destroyed) calls.makePlain(admitted)
-  }
-
-  /** Everything a request names must be the caller's own, and made with one key: its project alone knows it. */
-  async function admit(asked: AskedCall, named: readonly Reference[]): Promise<AdmittedCall> {
-    const { identity, owner, ids } = asked
-    const objects = await ownership.require(owner, named)
-    const pinnedKeyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
-    const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, pinnedKeyId)
-    // What comes out of an object is its maker's, whoever in the organization asked for it.
-    const parent = ids.length > 0 ? objects[0] : undefined
-    return { ...asked, key, makerId: parent ? parent.userId : identity.userId, body: undefined }
-  }
-
-  /** What a form names when its call is already under way. */
-  async function admitLater({ owner, key }: AdmittedCall, named: readonly Reference[]): Promise<void> {
-    const objects = await ownership.require(owner, named)
-    const keyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
-    if (keyId !== undefined && keyId !== key.apiKeyId) throw severalKeys()
-  }
-
-  /** Whether the models may be used, by the policies of the organization. @returns those that must be its own. */
-  function requireUsable(endpoint: Endpoint, policies: Policies, { model, toolModels }: ModelsAsked): Reference[] {
-    if (isPriced(endpoint) && policies.unpricedModels === 'refuse') refuseUnpriced(prices, model)
-    return requireModels(policies, model === null && !endpoint.needsModel ? toolModels : [model, ...toolModels])
-  }
-
-  /**
-   * Reads the whole input file of a batch that is about to be made: whatever way the file came to OpenAI, each of its lines must be a call
-   * that could be made here on its own. Files never change once they are there.
-   */
-  async function checkBatch(call: AdmittedCall, payload: Payload): Promise<void> {
-    const fileId = payload.inputFileId
-    if (fileId === undefined)
-      throw new AppError('invalid_request', '"input_file_id" is missing.', { param: 'input_file_id' })
-    const { policies, key } = call
-    const signal = AbortSignal.timeout(config.openaiTotalTimeoutMs)
-    const { status, body } = await upstream.ask(key, `/files/${fileId}/content`, signal)
-    if (status !== 200) {
-      await body.dump()
-      throw new AppError(
-        'upstream_unreachable',
-        `OpenAI answered ${status} when it was asked for the batch's input file.`,
-      )
-    }
-    const isBatched = ({ name }: Endpoint) => BATCHED.has(name)
-    for await (const line of readBatchLines(body, { isBatched, lineBytesMax: config.requestBodyBytesMax })) {
-      try {
-        await checkLine(line.endpoint, line.payload)
-      } catch (error) {
-        throw error instanceof AppError ? inLine(line.number, error) : error
-      }
-    }
-
-    async function checkLine(endpoint: Endpoint, line: Payload): Promise<void> {
-      const fineTuned = requireUsable(endpoint, policies, line)
-      const [identifier] = policies.identifiers === 'as_sent' ? [] : line.identifiers.keys()
-      if (identifier) {
-        throw new AppError(
-          'invalid_request',
-          `"${identifier}" cannot be kept apart from other tenants' there: leave it out.`,
-        )
-      }
-      await admitLater(call, [...line.references, ...fineTuned])
-    }
   }
 
   return {
@@ -270,33 +264,7 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 }
 
-/** The models that a request asks for. */
-interface ModelsAsked {
-  model: string | null
-  toolModels: readonly string[]
-}
-
 const TAKES_SAFETY_IDENTIFIER: ReadonlySet<string> = new Set(['responses.create', 'chat.completions.create'])
-
-/** Whether its calls cost what their model costs. */
-function isPriced({ meter }: Endpoint): boolean {
-  return meter !== 'none' && meter !== 'batch' && meter !== 'moderations' && meter !== 'input_tokens'
-}
-
-/** The one key that made what is looked up; undefined when nothing is. */
-function onlyKeyOf(objects: readonly OwnedObject[]): string | undefined {
-  const keyIds = new Set(objects.map(({ apiKeyId }) => apiKeyId))
-  if (keyIds.size > 1) throw severalKeys()
-  return objects[0]?.apiKeyId
-}
-
-function severalKeys(): AppError {
-  return new AppError(
-    'conflict',
-    'The objects this request refers to were made with different API keys, and the OpenAI project of one knows nothing of the others. ' +
-      'Make them again with one key.',
-  )
-}
 
 function answer(response: ServerResponse, json: Buffer): void {
   if (response.destroyed) return
@@ -319,18 +287,6 @@ function capturing({ content }: Policies, bytes: Buffer): MeteredCall['captured'
   return () => captured
 }
 
-/** An organization that refuses what has no price does so before anything is spent. */
-function refuseUnpriced(prices: PriceTable, model: string | null): void {
-  if (model !== null && prices.ratesFor(model, new Date()) !== undefined) return
-  throw new AppError(
-    'model_unpriced',
-    'Your organization only allows models that have a price here, and this one has none.',
-    {
-      param: 'model',
-    },
-  )
-}
-
 /** A client secret lets an application talk to OpenAI without the proxy: nobody counts what it uses. */
 function requireClientSecrets({ clientSecrets }: Policies): void {
   if (clientSecrets === 'allow') return
@@ -340,49 +296,20 @@ function requireClientSecrets({ clientSecrets }: Policies): void {
   )
 }
 
-function tooLate(field: string): AppError {
-  return new AppError('invalid_request', `"${field}" must come before the files of the form.`, { param: field })
+/** The first message of a chat completion that was made with a persona is the persona's text. */
+function heldByPersona(): AppError {
+  return new AppError(
+    'forbidden',
+    "The messages of this chat completion begin with a persona's text, which is not shown: keep your own messages yourself.",
+  )
 }
 
-function inLine(number: number, { code, message }: AppError): AppError {
-  return new AppError(code, `Line ${number} of the batch's input file cannot be sent. ${message}`, {
-    param: 'input_file_id',
-  })
+function tooLate(field: string): AppError {
+  return new AppError('invalid_request', `"${field}" must come before the files of the form.`, { param: field })
 }
 
 function overloaded(): AppError {
   return new AppError('overloaded', 'The proxy has as many requests under way as it takes; try again shortly.', {
     retryAfterSeconds: 1,
-  })
-}
-
-/** What the headers already say is refused before the body is read. */
-function refuseBodyByHeaders(request: IncomingMessage, bytesMax: number): void {
-  refuseCompressed(request)
-  if (!/^application\/(?:[\w.-]+\+)?json\s*(?:;|$)/i.test(request.headers['content-type'] ?? '')) {
-    throw new AppError('unsupported_media_type', 'The body must be JSON: send "Content-Type: application/json".', {
-      param: 'content-type',
-    })
-  }
-  if (Number(request.headers['content-length']) > bytesMax) throw bodyTooLarge(bytesMax)
-}
-
-function refuseFormByHeaders(request: IncomingMessage, boundary: string | undefined, bytesMax: number): void {
-  refuseCompressed(request)
-  if (boundary === undefined) {
-    throw new AppError(
-      'unsupported_media_type',
-      'The body must be a form: send "Content-Type: multipart/form-data" with its boundary and nothing else.',
-      { param: 'content-type' },
-    )
-  }
-  if (Number(request.headers['content-length']) > bytesMax) throw bodyTooLarge(bytesMax)
-}
-
-function refuseCompressed({ headers }: IncomingMessage): void {
-  const encoding = headers['content-encoding']
-  if (encoding === undefined || encoding.toLowerCase() === 'identity') return
-  throw new AppError('unsupported_media_type', 'Compressed request bodies are not accepted: send it as it is.', {
-    param: 'content-encoding',
   })
 }

@@ -7,6 +7,7 @@ import { isUuid } from '../ids.ts'
 import { parseExternalId } from './external-id.ts'
 import {
   deactivateKeysOfUser,
+  deactivatePersonasOfUser,
   ensureUserRow,
   findUserRow,
   findUserRowByExternalId,
@@ -57,8 +58,20 @@ export async function getUser({ db }: { db: Db }, caller: Caller, id: string): P
   return toUser(row)
 }
 
+/** The user whom the organization's own systems know by this id. */
+export async function getUserByExternalId({ db }: { db: Db }, caller: Caller, text: string): Promise<User> {
+  requireScope(caller, 'org:admin')
+  const externalId = parseExternalId(text, 'user_id')
+  const row = await db.forOrganization(caller.organizationId, (tx) =>
+    findUserRowByExternalId(tx, caller.organizationId, externalId),
+  )
+  if (!row) throw userNotFound(externalId)
+  return toUser(row)
+}
+
 /**
- * Deletes a user: their personal keys stop working and never become anybody else's; their requests and costs stay on record.
+ * Deletes a user: their personal keys and personas stop working and never become anybody else's; their requests and costs stay on
+ * record.
  * Whoever comes later with the same external id is a new user.
  */
 export async function deleteUser({ db }: { db: Db }, caller: Caller, id: string): Promise<User> {
@@ -67,8 +80,11 @@ export async function deleteUser({ db }: { db: Db }, caller: Caller, id: string)
   return db.forOrganization(caller.organizationId, async (tx) => {
     const row = await markUserDeleted(tx, caller.organizationId, id)
     if (!row) throw userNotFound(id)
-    const keys = await deactivateKeysOfUser(tx, caller.organizationId, id)
-    await recordAudit(tx, caller, { action: 'user.delete', target: id, details: { deactivated_keys: keys } })
+    const details = {
+      deactivated_keys: await deactivateKeysOfUser(tx, caller.organizationId, id),
+      deactivated_personas: await deactivatePersonasOfUser(tx, caller.organizationId, id),
+    }
+    await recordAudit(tx, caller, { action: 'user.delete', target: id, details })
     return toUser(row)
   })
 }

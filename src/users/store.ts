@@ -79,3 +79,22 @@ export async function deactivateKeysOfUser(tx: Tx, organizationId: string, userI
     .execute()
   return rows.map(({ id }) => id)
 }
+
+/** The ids of the personas that were active until now; no persona is the user's default any more. */
+export async function deactivatePersonasOfUser(tx: Tx, organizationId: string, userId: string): Promise<string[]> {
+  await tx
+    .deleteFrom('persona_defaults')
+    .where('organization_id', '=', organizationId)
+    .where('scope', '=', 'user')
+    .where('target_id', '=', userId)
+    .execute()
+  const rows = await tx
+    .updateTable('personas')
+    .set({ is_active: false, updated_at: new Date() })
+    .where('organization_id', '=', organizationId)
+    .where('user_id', '=', userId)
+    .where('is_active', '=', true)
+    .returning('id')
+    .execute()
+  return rows.map(({ id }) => id)
+}

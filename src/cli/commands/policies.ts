@@ -11,6 +11,8 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  personas?: Policies['personas']
+  systemItems?: Policies['systemItems']
   shareObjects?: Policies['shareObjects']
   models?: string
   identifiers?: string
@@ -40,6 +42,19 @@ export function addPolicyCommands(program: Command): void {
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
     .addOption(
+      new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
+        'replace',
+        'append',
+        'enforce',
+      ]),
+    )
+    .addOption(
+      new Option(
+        '--system-items <policy>',
+        'messages of the roles system and developer, under --personas enforce',
+      ).choices(['allow', 'drop', 'refuse']),
+    )
+    .addOption(
       new Option(
         '--share-objects <policy>',
         'who may use responses, files and other objects: who made them, or all',
@@ -62,13 +77,15 @@ export function addPolicyCommands(program: Command): void {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays, shareObjects, models, identifiers, clientSecrets } =
-        options
+      const { clientGone, unpricedModels, content, contentDays, personas, systemItems } = options
+      const { shareObjects, models, identifiers, clientSecrets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(personas && { personas }),
+        ...(systemItems && { systemItems }),
         ...(shareObjects && { shareObjects }),
         ...(models !== undefined && { models: parseModels(models) }),
         ...(identifiers && { identifiers: identifiers.replace('-', '_') as Policies['identifiers'] }),
@@ -86,6 +103,8 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          personas: policies.personas,
+          system_items: policies.systemItems,
           share_objects: policies.shareObjects,
           models: policies.models,
           identifiers: policies.identifiers,
@@ -97,6 +116,8 @@ export function addPolicyCommands(program: Command): void {
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Personas: ${policies.personas}`,
+          `System items: ${policies.systemItems}`,
           `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,
           `Models: ${policies.models?.join(', ') ?? 'all'}`,
           `Identifiers: ${policies.identifiers}`,
