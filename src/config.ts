@@ -34,6 +34,11 @@ export interface Config {
   /** Of forms, whose files are passed on as they arrive. */
   uploadBytesMax: number
   concurrentRequestsMax: number
+  webSocketFrameBytesMax: number
+  webSocketsPerOrganizationMax: number
+  /** Without a response under way or a frame from the client. */
+  webSocketIdleTimeoutMs: number
+  webSocketPingIntervalMs: number
   /** From the first byte of a request to its last. */
   requestTimeoutMs: number
   newUsersPerMinuteMax: number
@@ -110,6 +115,10 @@ export function readConfig(env: Environment): Config {
     requestBodyBytesMax: read.integer('MAX_BODY_BYTES', 32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
     uploadBytesMax: read.integer('MAX_UPLOAD_BYTES', 600 * 1024 * 1024, 1024, 10 * 1024 ** 3),
     concurrentRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS', 4096, 1, 100_000),
+    webSocketFrameBytesMax: read.integer('MAX_WEBSOCKET_FRAME_BYTES', 16 * 1024 * 1024, 1024, 256 * 1024 * 1024),
+    webSocketsPerOrganizationMax: read.integer('MAX_WEBSOCKETS_PER_ORGANIZATION', 1000, 1, 100_000),
+    webSocketIdleTimeoutMs: read.seconds('WEBSOCKET_IDLE_TIMEOUT', 600),
+    webSocketPingIntervalMs: read.seconds('WEBSOCKET_PING_INTERVAL', 30),
     requestTimeoutMs: read.seconds('REQUEST_TIMEOUT', 60),
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),

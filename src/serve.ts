@@ -62,6 +62,7 @@ export async function serve(config: Config, endpoints: readonly Endpoint[] = END
     isStopping = true
     log.info({ in_flight: relay.inFlightCount }, 'stopping: requests under way may finish')
     for (const listener of listeners) listener.stopAccepting()
+    relay.stopAccepting()
     const timer = setTimeout(deadline.resolve, config.shutdownTimeoutMs)
     const closed = Promise.all(listeners.map((listener) => listener.closed))
     await Promise.race([closed, deadline.promise])

@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, type IncomingMessage, type Server, ServerResponse, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Hono } from 'hono'
@@ -13,6 +13,7 @@ import { refuse } from './http/refuse.ts'
 import { newRequestId } from './ids.ts'
 import type { FindEndpoints } from './proxy/endpoints.ts'
 import type { Relay } from './proxy/relay.ts'
+import type { Upgrade } from './proxy/sockets.ts'
 
 /** A listener with everything a request passes before it is either relayed or given to the control plane. */
 export interface HttpServer {
@@ -44,7 +45,17 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
   const answers = new WeakMap<Duplex, ServerResponse>()
   let isStopping = false
 
-  function onRequest(request: IncomingMessage, response: ServerResponse): void {
+  /** What is no request any more for Node: a refusal is written as the answer to one. */
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => {})
+    const response = new ServerResponse(request)
+    response.shouldKeepAlive = false
+    response.assignSocket(socket as Socket)
+    response.once('finish', () => lingerOn(socket))
+    onRequest(request, response, { request, response, socket, head })
+  }
+
+  function onRequest(request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void {
     const requestId = newRequestId()
     const startedAt = performance.now()
     answers.set(request.socket, response)
@@ -58,14 +69,14 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     const refuseWith = (error: AppError) => refuse(request, response, error)
     try {
       if (isStopping) response.setHeader('connection', 'close')
-      checkFraming(request)
+      checkFraming(request, upgrade)
       if (!applyCors(request, response, config.corsOrigins)) return
       const headers = readIdentityHeaders(request.rawHeaders)
       const { path, query } = splitTarget(request)
       const match = relay && findEndpoints?.(path)
+      const endpoints = match?.endpoints.filter(({ body }) => (body === 'websocket') === (upgrade !== undefined)) ?? []
+      if (upgrade && endpoints.length === 0) throw match ? notUpgradable() : noWebSocket()
       if (match) {
-        // Upgrades are not requests: those that get this far were refused above.
-        const endpoints = match.endpoints.filter(({ body }) => body !== 'websocket')
         const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
           const methods = endpoints.map(({ method }) => method).join(', ')
@@ -73,7 +84,10 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
         const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith }
-        relay.handle(request, response, endpoint, call).catch(onFault)
+        const handled = upgrade
+          ? relay.upgrade(upgrade, endpoint, call)
+          : relay.handle(request, response, endpoint, call)
+        handled.catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.
         request.headers.host = 'proxy.internal'
@@ -118,10 +132,11 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       connectionsCheckingInterval: 1000,
       noDelay: true,
     },
-    onRequest,
+    (request, response) => onRequest(request, response),
   )
   server.maxHeadersCount = config.requestHeadersMax
-  server.on('checkExpectation', onRequest)
+  server.on('checkExpectation', (request, response) => onRequest(request, response))
+  server.on('upgrade', onUpgrade)
   server.on('connect', (_request, socket) => {
     endWith(socket, new AppError('not_implemented', 'The method CONNECT is not supported.'))
   })
@@ -157,7 +172,7 @@ function listen(server: Server, port: number, host: string): Promise<void> {
 }
 
 /** One reading of the request line and framing, refused where two parsers could differ (RFC 9112, sections 3 and 6). */
-function checkFraming(request: IncomingMessage): void {
+function checkFraming(request: IncomingMessage, upgrade: Upgrade | undefined): void {
   if (!METHODS.has(request.method ?? '')) {
     throw new AppError('not_implemented', `The method ${request.method} is not supported.`)
   }
@@ -178,11 +193,18 @@ function checkFraming(request: IncomingMessage): void {
   ) {
     throw new AppError('not_implemented', 'The only transfer encoding supported is "chunked", on HTTP/1.1.')
   }
-  const upgrade = request.headers.upgrade?.toLowerCase()
-  if (upgrade === 'websocket') {
-    throw new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
-  }
-  if (upgrade !== undefined) throw new AppError('not_implemented', 'Protocol upgrades are not supported.')
+  const protocol = request.headers.upgrade?.toLowerCase()
+  if (protocol === 'websocket' && !upgrade) throw notUpgradable()
+  if (protocol !== undefined && protocol !== 'websocket')
+    throw new AppError('not_implemented', 'Protocol upgrades are not supported.')
+}
+
+function notUpgradable(): AppError {
+  return new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
+}
+
+function noWebSocket(): AppError {
+  return new AppError('not_found', 'No WebSocket is relayed at this path.')
 }
 
 function countHosts(rawHeaders: readonly string[]): number {
@@ -238,7 +260,13 @@ function endWith(socket: Duplex, refusal: AppError): void {
     `X-Request-ID: ${newRequestId()}`,
   ]
   socket.on('error', () => {})
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  lingerOn(socket)
+}
+
+/** Ends a connection, but reads on for a moment: closing at once would reset it, and with it the answer on its way. */
+function lingerOn(socket: Duplex): void {
+  socket.end()
   socket.resume()
   const timer = setTimeout(() => socket.destroy(), LINGER_MS)
   socket.once('close', () => clearTimeout(timer))
