@@ -72,14 +72,16 @@ export async function connectSocket(url: string, organization: TestOrganization,
   return client
 }
 
-/** The answer to an upgrade that is refused. */
+/** The answer to an upgrade: an error where it is refused, 101 where it is not. */
 export async function refusalOf(url: string, organization: TestOrganization, options: Options = {}) {
   const socket = openSocket(url, organization, options)
-  const [request, answer] = (await once(socket, 'unexpected-response')) as [{ destroy(): void }, IncomingMessage]
-  const body = await text(answer)
-  request.destroy()
   socket.on('error', () => {})
-  return { status: answer.statusCode, headers: answer.headers, error: JSON.parse(body).error as Frame['error'] }
+  const opened = once(socket, 'upgrade').then(([answer]) => answer as IncomingMessage)
+  const refused = once(socket, 'unexpected-response').then(([, answer]) => answer as IncomingMessage)
+  const answer = await Promise.race([opened, refused])
+  const body = answer.statusCode === 101 ? undefined : JSON.parse(await text(answer))
+  socket.terminate()
+  return { status: answer.statusCode, headers: answer.headers, error: body?.error as Frame['error'] }
 }
 
 interface Options extends ClientOptions {

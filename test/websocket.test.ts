@@ -12,7 +12,7 @@ import { updatePolicies } from '../src/organizations/policies.ts'
 import { createPersona } from '../src/personas/service.ts'
 import { createToken, revokeToken } from '../src/tokens/service.ts'
 import { startSystem, type TestOrganization } from './harness.ts'
-import { until } from './raw-client.ts'
+import { rawHead, sendRaw, until } from './raw-client.ts'
 import { connectSocket, refusalOf } from './socket-client.ts'
 
 const system = await startSystem()
@@ -140,18 +140,38 @@ test('an upgrade is refused as a request would be: 401, 400, 403, 404, 405, and 
     assert.match(String(headers['x-request-id']), /^req_/)
     return [status, error?.code]
   }
+  const raw = async (line: string, headers: Parameters<typeof rawHead>[1], body = '') => {
+    const head = rawHead(line, {
+      Connection: 'Upgrade',
+      Upgrade: 'websocket',
+      Authorization: `Bearer ${organization.token}`,
+      'X-User-ID': 'alice',
+      'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+      'Sec-WebSocket-Version': 13,
+      ...headers,
+    })
+    const answers = await sendRaw(system.server.port, head, body)
+    return answers.flatMap(({ status, body }) => [status, JSON.parse(body.toString()).error.code])
+  }
   const admin = await organization.createToken({ scopes: ['org:admin'] })
   const before = upstreamCount()
 
   assert.deepEqual(await refusal({ token: 'wrong' }), [401, 'invalid_authentication'])
   assert.deepEqual(await refusal({ userId: null }), [400, 'missing_user_id'])
   assert.deepEqual(await refusal({ headers: { 'x-session-id': 'é' } }), [400, 'invalid_request'])
-  assert.deepEqual(await refusal({ headers: { 'sec-websocket-version': '12' } }), [400, 'invalid_request'])
+  assert.deepEqual(await refusal({ protocolVersion: 8 }), [400, 'invalid_request'])
   assert.deepEqual(await refusal({ token: admin }), [403, 'insufficient_scope'])
   assert.deepEqual(await refusal({ path: '/v1/nothing' }), [404, 'not_found'])
   assert.deepEqual(await refusal({ path: '/v1/realtime?model=gpt-realtime' }), [404, 'not_found'])
   assert.deepEqual(await refusal({ path: '/v1/responses?previous_response_id=resp_unknown' }), [404, 'not_found'])
   assert.deepEqual(await refusal({ path: '/v1/embeddings' }), [426, 'upgrade_required'])
+  assert.deepEqual(await raw('POST /v1/responses', {}), [405, 'method_not_allowed'])
+  assert.deepEqual(await raw('GET /v1/responses', { 'Content-Length': 5 }, 'hello'), [400, 'invalid_request'])
+  assert.deepEqual(await raw('GET /v1/responses', { 'Sec-WebSocket-Key': 'short' }), [400, 'invalid_request'])
+  assert.deepEqual(await raw('GET /v1/responses', { Authorization: ['Bearer a', 'Bearer b'] }), [
+    400,
+    'invalid_request',
+  ])
   await setPolicies(organization, { websockets: 'refuse' })
   await until('it holds', async () => (await refusal({}))[0] === 426)
   await setPolicies(organization, { websockets: 'allow' })
