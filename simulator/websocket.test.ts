@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, test } from 'node:test'
+import { Agent, OpenAIProvider, Runner, setTracingDisabled } from '@openai/agents'
 import OpenAI from 'openai'
 import { WebSocket } from 'ws'
 import { startSimulator } from './server.ts'
@@ -124,6 +125,19 @@ test('steering ends a response early and begins another with the new input', { t
   socket.send({ type: 'response.steer', previous_response_id: 'resp_none', input: 'x' })
   const failed = (await socket.until('response.steer.failed')).at(-1)
   assert.partialDeepStrictEqual(failed, { error: { code: 'response_not_found' } })
+})
+
+test('the Agents SDK talks over a socket, turn after turn', { timeout: 20_000 }, async () => {
+  setTracingDisabled(true)
+  const options = { apiKey: 'sk-test', baseURL: simulator.url, useResponses: true, useResponsesWebSocket: true }
+  const modelProvider = new OpenAIProvider(options)
+  const runner = new Runner({ modelProvider })
+  const agent = new Agent({ name: 'Assistant', model: 'gpt-5' })
+  const first = await runner.run(agent, 'ping')
+  const second = await runner.run(agent, 'pong', { previousResponseId: first.lastResponseId ?? '' })
+  await modelProvider.close()
+
+  assert.equal(second.finalOutput, 'You said: pong Before that you said: ping')
 })
 
 test('a socket is refused without a key, with a wrong one, elsewhere, and when sockets are switched off', async () => {

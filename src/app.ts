@@ -1,5 +1,6 @@
 import type { Hono } from 'hono'
 import { HTTPException } from 'hono/http-exception'
+import { analyticsRoutes } from './analytics/routes.ts'
 import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
 import { contentRoutes } from './content/routes.ts'
@@ -10,7 +11,7 @@ import { docsPage } from './http/docs-page.ts'
 import { personaDefaultRoutes } from './personas/default-routes.ts'
 import { personaRoutes } from './personas/routes.ts'
 import { personaVersionRoutes } from './personas/version-routes.ts'
-import { ratingRoutes } from './ratings/routes.ts'
+import { ratingHistoryRoutes, ratingRoutes } from './ratings/routes.ts'
 import { userRoutes } from './users/routes.ts'
 import { VERSION } from './version.ts'
 
@@ -43,6 +44,8 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
     routes.route('/', personaVersionRoutes(context))
     routes.route('/', personaDefaultRoutes(context))
     routes.route('/', contentRoutes(context))
+    routes.route('/', ratingHistoryRoutes(context))
+    routes.route('/', analyticsRoutes(context))
     const document = () =>
       routes.getOpenAPI31Document({
         openapi: '3.1.0',

@@ -91,6 +91,25 @@ const ROUTES: Record<string, Row> = {
     path: (tenant) => `/v1/requests/${tenant.requestId}/content`,
     pathOf: (id) => `/v1/requests/${id}/content`,
   },
+  'GET /v1/requests/{request_id}/ratings': {
+    needs: 'org:admin',
+    path: (tenant) => `/v1/requests/${tenant.requestId}/ratings`,
+    pathOf: (id) => `/v1/requests/${id}/ratings`,
+  },
+  ...Object.fromEntries(
+    ['models', 'rated-responses', 'ratings', 'usage', 'user-usage', 'sessions', 'personas'].map(
+      (report): [string, Row] => [
+        `GET /v1/analytics/${report}`,
+        { needs: 'org:admin', path: () => `/v1/analytics/${report}` },
+      ],
+    ),
+  ),
+  'GET /v1/analytics/personas/{persona_id}': {
+    needs: 'org:admin',
+    path: (tenant) => `/v1/analytics/personas/${tenant.personaId}`,
+    pathOf: (id) => `/v1/analytics/personas/${id}`,
+    hasUuid: true,
+  },
   'POST /v1/api/users': {
     needs: 'org:admin',
     path: () => '/v1/api/users',

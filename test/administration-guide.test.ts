@@ -130,6 +130,7 @@ function shapeOf(output: string): string[] {
     const label = /^ *([A-Za-z][\w ().-]*:)( |$)/.exec(line)?.[1]
     if (label !== undefined) return label
     if (/^ *[-=]+$/.test(line)) return 'a rule'
+    if (line.startsWith('- ')) return 'an item'
     if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(line)) return 'a token'
     if (!/\S {2,}\S/.test(line)) return line
     const shape = hasHeader ? 'a row' : line.replaceAll(/ {2,}/g, ' | ')

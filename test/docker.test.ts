@@ -16,7 +16,7 @@ import { startTcpProxy } from './faults/tcp-proxy.ts'
 import { createDatabase } from './harness.ts'
 import { isIgnored, ROOT, readDockerfile } from './image/dockerfile.ts'
 import { layOutImage } from './image/lay-out.ts'
-import { askUntil } from './poll.ts'
+import { until } from './raw-client.ts'
 
 const stack = new AsyncDisposableStack()
 after(() => stack.disposeAsync())
@@ -190,8 +190,7 @@ test('the image runs as another user than root, on a tree it cannot write, and e
     stderr += chunk
   })
   const isHealthy = async () => (await image.run(image.command('HEALTHCHECK'), env)).code
-  const healthy = await askUntil(isHealthy, (code) => code === 0)
-  assert.equal(healthy, 0, stderr)
+  await until('the image is healthy', async () => (await isHealthy()) === 0, 60_000)
 
   // The earlier system's names first, from its working directory.
   const made = await image.run(['python', 'scripts/manage_api_keys.py', 'create-org', 'Image'], env)

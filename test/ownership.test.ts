@@ -8,6 +8,7 @@ import { updateApiKey } from '../src/api-keys/service.ts'
 import { OPERATOR } from '../src/auth/caller.ts'
 import { type Policies, updatePolicies } from '../src/organizations/policies.ts'
 import { adoptObject } from '../src/ownership/adopt.ts'
+import { createPersona } from '../src/personas/service.ts'
 import { ENDPOINTS } from '../src/proxy/endpoints.ts'
 import { Secret } from '../src/secret.ts'
 import { startSystem, type TestOrganization } from './harness.ts'
@@ -588,6 +589,42 @@ test('every line of a batch must be a call that could be made on its own', async
   assert.equal(calls().filter(isBatchMade).length, madeBefore)
   const batch = await make([good, '', good])
   assert.ok(batch.id)
+})
+
+test('a persona goes into chats and not into batches, and the messages of a stored chat do not show it', async () => {
+  const organization = await sharingOrganization()
+  const client = organization.client()
+  const { context } = system.server
+  const persona = await createPersona(context, organization.admin, { name: 'Kind', content: 'Secret: be very kind.' })
+  const messages = [{ role: 'user' as const, content: 'hello' }]
+  const extra = { persona_id: persona.id }
+
+  const stored = await client.chat.completions.create({ model: MODEL, messages, store: true, ...extra })
+  const plain = await client.chat.completions.create({ model: MODEL, messages, store: true })
+  const [one, list] = [await client.chat.completions.retrieve(stored.id), await client.chat.completions.list()]
+
+  await assert.rejects(client.chat.completions.messages.list(stored.id), { status: 403 })
+  assert.equal((await client.chat.completions.messages.list(plain.id)).data.length, 1)
+  assert.equal(list.data.length, 2)
+  assert.ok(!JSON.stringify([stored, one, list.data]).includes('Secret'))
+  const batch = async (fields: object) => {
+    const body = { model: MODEL, messages, ...fields }
+    const line = JSON.stringify({ custom_id: 'a', method: 'POST', url: '/v1/chat/completions', body })
+    const file = await client.files.create({ file: await toFile(Buffer.from(line), 'b.jsonl'), purpose: 'batch' })
+    return client.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+    })
+  }
+  await assert.rejects(batch(extra), /without a persona/)
+  assert.ok((await batch({})).id)
+  await setPolicies(organization, { personas: 'enforce' })
+  await askUntil(
+    () => batch({}).catch((error: unknown) => error),
+    (answer) => answer instanceof Error,
+  )
+  await assert.rejects(batch({}), /personas cannot be applied/)
 })
 
 test('client secrets lead past the proxy: they are refused unless the organization allows them', async () => {

@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import { test } from 'node:test'
 import { startSystem } from './harness.ts'
 
-test('a call that cannot leave is tried once more, each try an attempt of its own that cost nothing', async () => {
+test('a call that cannot leave is tried once more, each try an attempt of its own that cost nothing; reports count one request', async () => {
   const system = await startSystem({ OPENAI_API_BASE_URL: `http://127.0.0.1:${await closedPort()}/v1` })
   const organization = await system.organization()
 
@@ -28,6 +28,15 @@ test('a call that cannot leave is tried once more, each try an attempt of its ow
     { attempt_number: 1, ...row },
     { attempt_number: 2, ...row },
   ])
+  const { models, total_requests } = (await (await organization.fetch('/v1/analytics/models')).json()) as {
+    models: { request_count: number; failure_count: number }[]
+    total_requests: number
+  }
+  assert.equal(total_requests, 1)
+  assert.deepEqual(
+    models.map(({ request_count, failure_count }) => [request_count, failure_count]),
+    [[1, 1]],
+  )
 })
 
 /** A port that nobody listens on. */

@@ -8,6 +8,8 @@ import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
+
+import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
@@ -16,12 +18,14 @@ import { addPersonaVersionCommands } from './commands/persona-versions.ts'
 import { addPersonaCommands } from './commands/personas.ts'
 import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
+import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
 import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
 import { addStatusCommand } from './commands/status.ts'
 import { addTokenCommands } from './commands/tokens.ts'
+import { addUsageCommand } from './commands/usage.ts'
 import { addUserCommands } from './commands/users.ts'
 import { printError } from './output.ts'
 
@@ -66,8 +70,12 @@ function createProgram(): Command {
   addPersonaCommands(program)
   addPersonaVersionCommands(program)
   addPersonaDefaultCommands(program)
+  addPersonaAnalyticsCommand(program)
   program.commandsGroup('Tokens:')
   addTokenCommands(program)
+  program.commandsGroup('Analytics:')
+  addUsageCommand(program)
+  addRatingsCommand(program)
   program.commandsGroup('Records:')
   addRequestCommands(program)
   addLedgerCommands(program)

@@ -1,13 +1,36 @@
 /** The one place of the command line that prints: results on standard output, all else on standard error. */
 import { stripVTControlCharacters } from 'node:util'
+import { type CsvColumn, type CsvValue, toCsv } from '../csv.ts'
+import { AppError } from '../errors.ts'
 
 export interface OutputOptions {
   json?: boolean | undefined
+  csv?: boolean | undefined
 }
 
 /** A command's result: the document for `--json`, else the lines. */
 export function printResult({ json }: OutputOptions, document: unknown, lines: readonly string[]): void {
   write(process.stdout, json ? `${JSON.stringify(document, undefined, 2)}\n` : `${lines.join('\n')}\n`)
+}
+
+/** A result that is a table as well: the document for `--json`, its rows for `--csv`, else the lines. */
+export function printTable<Row extends object>(
+  options: OutputOptions,
+  document: unknown,
+  rows: readonly Row[],
+  titles: readonly string[],
+  lines: readonly string[],
+): void {
+  if (!options.csv) {
+    printResult(options, document, lines)
+    return
+  }
+  if (options.json) throw new AppError('invalid_request', 'A result is printed in one form: --json or --csv.')
+  const columns: CsvColumn<Row>[] = titles.map((title) => [
+    title,
+    (row) => (row as Record<string, CsvValue>)[title] ?? null,
+  ])
+  printText(toCsv(columns, rows))
 }
 
 /** What belongs to no document, with a line end only if it has one. */

@@ -49,6 +49,23 @@ export async function readContent(
 
 const FLUSH_TIMEOUT_MS = 1000
 
+/** What was asked and answered in some attempts, as far as it is kept: those that are not have no entry. One at a time, for room. */
+export async function readBodies<T>(
+  { db, vault }: { db: Db; vault: Vault },
+  caller: Caller,
+  attemptIds: readonly string[],
+  read: (bodies: ReadonlyMap<ContentKind, Body>) => T,
+): Promise<ReadonlyMap<string, T>> {
+  requireScope(caller, 'org:admin')
+  const { organizationId } = caller
+  const results = new Map<string, T>()
+  for (const attemptId of attemptIds) {
+    const bodies = await db.forOrganization(organizationId, (tx) => openBodies(tx, vault, organizationId, attemptId))
+    if (bodies.size > 0) results.set(attemptId, read(bodies))
+  }
+  return results
+}
+
 async function openBodies(
   tx: Tx,
   vault: Vault,

@@ -79,10 +79,10 @@ export function isDatabaseFault(error: unknown): boolean {
   if (error instanceof AppError || !(error instanceof Error)) return false
   const code = 'code' in error ? String(error.code) : ''
   if (/^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/.test(code)) return true
-  // https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, operator intervention, I/O,
-  // read-only (a primary that became a standby), a password changed under us, a database that takes no connections or is
-  // missing while it is being moved.
-  if (/^(08|53|57|58|25006|28|55000|3D000)/.test(code)) return true
+  // https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, rolled back for the sake of another transaction,
+  // resources, operator intervention, I/O, read-only (a primary that became a standby), a password changed under us, a database
+  // that takes no connections or is missing while it is being moved.
+  if (/^(08|40|53|57|58|25006|28|55000|3D000)/.test(code)) return true
   return code === '' && DRIVER_FAULTS.has(error.message)
 }
 

@@ -161,6 +161,7 @@ export interface AttemptsTable {
   price_version: string | null
   first_byte_ms: number | null
   duration_ms: number
+  is_superseded: Generated<boolean>
 }
 
 interface ContentsTable {

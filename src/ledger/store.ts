@@ -5,7 +5,7 @@ import type { DeferredRecord, OpenedRecord } from './ledger.ts'
 
 /** A row of `attempts` as JSON carries it: times as ISO text, money as decimal digits. */
 export type SettledRow = {
-  [Column in keyof AttemptsTable]: Column extends 'usage' | 'usage_parts'
+  [Column in Exclude<keyof AttemptsTable, 'is_superseded'>]: Column extends 'usage' | 'usage_parts'
     ? unknown
     : Column extends 'web_search_calls' | 'file_search_calls'
       ? number
@@ -29,44 +29,18 @@ const ATTEMPT_COLUMNS = sql.raw(
   ].join(', '),
 )
 
-/** Inserts attempts, and moves the sums and sessions by those really inserted: a row that is already there changes nothing. */
+/** Inserts attempts; a row that is already there changes nothing. Triggers move the sums and sessions by those really inserted. */
 export async function insertSettledAttempts(tx: Tx, rows: readonly SettledRow[]): Promise<void> {
   // One parameter whatever the number of rows, so that the plan is one too.
   const json = JSON.stringify(rows)
   await sql`
-    with inserted as (
-      insert into attempts (${ATTEMPT_COLUMNS})
-      select ${ATTEMPT_COLUMNS} from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
-      on conflict do nothing
-      returning attempts
-    )
-    insert into usage_daily
-    select sums.* from sum_attempts((select array_agg(inserted.attempts) from inserted)) as sums
-    on conflict (organization_id, day, user_id, api_key_id, persona_id, persona_version, model) do update set
-      request_count = usage_daily.request_count + excluded.request_count,
-      success_count = usage_daily.success_count + excluded.success_count,
-      failure_count = usage_daily.failure_count + excluded.failure_count,
-      estimated_count = usage_daily.estimated_count + excluded.estimated_count,
-      unpriced_count = usage_daily.unpriced_count + excluded.unpriced_count,
-      input_tokens = usage_daily.input_tokens + excluded.input_tokens,
-      cached_tokens = usage_daily.cached_tokens + excluded.cached_tokens,
-      cache_write_tokens = usage_daily.cache_write_tokens + excluded.cache_write_tokens,
-      output_tokens = usage_daily.output_tokens + excluded.output_tokens,
-      reasoning_tokens = usage_daily.reasoning_tokens + excluded.reasoning_tokens,
-      cost_nano_usd = usage_daily.cost_nano_usd + excluded.cost_nano_usd,
-      duration_ms = usage_daily.duration_ms + excluded.duration_ms`.execute(tx)
+    insert into attempts (${ATTEMPT_COLUMNS})
+    select ${ATTEMPT_COLUMNS} from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
+    on conflict do nothing`.execute(tx)
   await sql`
     delete from background_attempts using jsonb_populate_recordset(null::attempts, ${json}::jsonb) as settled
     where background_attempts.organization_id = settled.organization_id
       and background_attempts.attempt_id = settled.attempt_id`.execute(tx)
-  await sql`
-    insert into sessions (organization_id, owner_id, session_id, user_id, started_at, last_request_at)
-    select organization_id, coalesce(user_id, api_key_id), session_id, user_id, min(opened_at), max(opened_at)
-    from jsonb_populate_recordset(null::attempts, ${json}::jsonb)
-    group by 1, 2, 3, 4
-    order by 1, 2, 3
-    on conflict (organization_id, owner_id, session_id) do update
-    set last_request_at = greatest(sessions.last_request_at, excluded.last_request_at)`.execute(tx)
 }
 
 /** Attempts whose end has to be asked for; one that was settled meanwhile stays settled. */
@@ -127,36 +101,116 @@ const POLL_SECONDS_MAX = 60
 export interface WrongSum {
   organization_id: string
   day: string
-  model: string
+  /** Of what: the table, and the keys of the group in it. */
+  sum: string
   summed: string | null
   recorded: string | null
 }
 
-/** Groups of one day's sums that are not what their rows add up to; none, ever. */
+/** One day's sums, and those of the sessions that began on it, that are not what their rows add up to; none, ever. */
 export async function findWrongSums(tx: Tx, organizationId: string, day: string): Promise<WrongSum[]> {
+  const from = sql`${day}::date::timestamp at time zone 'UTC'`
+  const to = sql`(${day}::date + 1)::timestamp at time zone 'UTC'`
   const { rows } = await sql<WrongSum>`
-    with summed as (
-      select sums.* from sum_attempts((
-        select array_agg(attempts) from attempts
-        where organization_id = ${organizationId}
-          and opened_at >= ${day}::date::timestamp at time zone 'UTC'
-          and opened_at < (${day}::date + 1)::timestamp at time zone 'UTC'
-      )) as sums
+    with usage as materialized (
+      select usage.* from attempts cross join lateral usage_of(attempts) as usage
+      where attempts.organization_id = ${organizationId} and attempts.opened_at >= ${from} and attempts.opened_at < ${to}
+    ), begun as materialized (
+      select * from sessions
+      where organization_id = ${organizationId} and started_at >= ${from} and started_at < ${to}
+    ), summed as (
+      select 'usage_daily' as sums, concat_ws(' ', user_id, api_key_id, persona_id, persona_version, model) as keys,
+        jsonb_build_object(${COUNTER_SUMS}, 'last_request_at', max(opened_at)) as counters
+      from usage group by 1, 2
+      union all
+      select 'usage_slices', concat_ws(' ', slice, since, user_of, key_of, persona_of, version_of, model_of),
+        jsonb_build_object(${COUNTER_SUMS}, 'last_request_at', max(opened_at))
+      from usage
+      cross join lateral (
+        select date_bin('15 minutes', opened_at, 'epoch') as quarter, date_trunc('day', opened_at, 'UTC') as day
+      ) as times
+      cross join lateral (
+        values
+          ('all', quarter, ${NOBODY}, ${NOBODY}, ${NOBODY}, 0, ''),
+          ('key', quarter, ${NOBODY}, api_key_id, ${NOBODY}, 0, ''),
+          ('persona', quarter, ${NOBODY}, ${NOBODY}, persona_id, persona_version, ''),
+          ('model', quarter, ${NOBODY}, ${NOBODY}, ${NOBODY}, 0, model),
+          ('user', day, user_id, ${NOBODY}, ${NOBODY}, 0, ''),
+          ('user_model', day, user_id, ${NOBODY}, ${NOBODY}, 0, model),
+          ('persona_model', day, ${NOBODY}, ${NOBODY}, persona_id, 0, model),
+          ('persona_user', day, user_id, ${NOBODY}, persona_id, 0, '')
+      ) as slices (slice, since, user_of, key_of, persona_of, version_of, model_of)
+      group by 1, 2
+      union all
+      select 'sessions', concat_ws(' ', usage.owner_id, usage.session_id), jsonb_build_object(${SESSION_COUNTER_SUMS})
+      from begun
+      join attempts on attempts.organization_id = ${organizationId} and attempts.session_id = begun.session_id
+      cross join lateral usage_of(attempts) as usage
+      where usage.owner_id = begun.owner_id
+      group by 1, 2
+      union all
+      select distinct 'sessions', concat_ws(' ', owner_id, session_id), '"rows of no session"'::jsonb
+      from usage where not exists (
+        select from sessions
+        where sessions.organization_id = ${organizationId}
+          and sessions.owner_id = usage.owner_id and sessions.session_id = usage.session_id
+      )
     ), recorded as (
-      select * from usage_daily where organization_id = ${organizationId} and day = ${day}::date
+      select 'usage_daily' as sums, concat_ws(' ', user_id, api_key_id, persona_id, persona_version, model) as keys,
+        jsonb_build_object(${COUNTER_VALUES}, 'last_request_at', last_request_at) as counters
+      from usage_daily where organization_id = ${organizationId} and day = ${day}::date
+      union all
+      select 'usage_slices', concat_ws(' ', slice, starts_at, user_id, api_key_id, persona_id, persona_version, model),
+        jsonb_build_object(${COUNTER_VALUES}, 'last_request_at', last_request_at)
+      from usage_slices
+      where organization_id = ${organizationId} and starts_at >= ${from} and starts_at < ${to}
+      union all
+      select 'sessions', concat_ws(' ', owner_id, session_id), jsonb_build_object(${SESSION_COUNTER_VALUES}) from begun
     )
-    select ${organizationId} as organization_id, ${day} as day, coalesce(summed.model, recorded.model) as model,
-      to_jsonb(summed)::text as summed, to_jsonb(recorded)::text as recorded
-    from summed full join recorded
-      using (organization_id, day, user_id, api_key_id, persona_id, persona_version, model)
-    where to_jsonb(summed) is distinct from to_jsonb(recorded)`.execute(tx)
+    select ${organizationId} as organization_id, ${day} as day, concat_ws(' ', sums, keys) as sum,
+      summed.counters::text as summed, recorded.counters::text as recorded
+    from summed full join recorded using (sums, keys)
+    where summed.counters is distinct from recorded.counters`.execute(tx)
   return rows
 }
+
+const COUNTERS = [
+  'request_count',
+  'success_count',
+  'failure_count',
+  'estimated_count',
+  'unpriced_count',
+  'input_tokens',
+  'cached_tokens',
+  'cache_write_tokens',
+  'output_tokens',
+  'reasoning_tokens',
+  'cost_nano_usd',
+  'duration_ms',
+]
+const SESSION_COUNTERS = [
+  'request_count',
+  'success_count',
+  'failure_count',
+  'unpriced_count',
+  'input_tokens',
+  'output_tokens',
+  'cost_nano_usd',
+]
+const [COUNTER_SUMS, SESSION_COUNTER_SUMS] = [COUNTERS, SESSION_COUNTERS].map((names) =>
+  sql.raw(names.map((name) => `'${name}', sum(usage.${name})`).join(', ')),
+)
+const [COUNTER_VALUES, SESSION_COUNTER_VALUES] = [COUNTERS, SESSION_COUNTERS].map((names) =>
+  sql.raw(names.map((name) => `'${name}', ${name}`).join(', ')),
+)
+const NOBODY = sql.raw("'00000000-0000-0000-0000-000000000000'::uuid")
 
 /** Every organization and day (UTC) that has rows or sums. */
 export async function listLedgerDays(tx: Tx): Promise<{ organization_id: string; day: string }[]> {
   const { rows } = await sql<{ organization_id: string; day: string }>`
     select organization_id, day::text from usage_daily
+    union
+    select organization_id, (starts_at at time zone 'UTC')::date::text from usage_slices where slice = 'all'
     union
     select organization_id, (opened_at at time zone 'UTC')::date::text from attempts
     order by 2, 1`.execute(tx)
@@ -225,45 +279,16 @@ export interface PriceChange {
   price_version: string | null
 }
 
-/** Writes new prices into rows and moves the sums by the difference. */
+/** Writes new prices into rows; triggers move the sums by the difference. */
 export async function applyPriceChanges(tx: Tx, changes: readonly PriceChange[]): Promise<void> {
   await sql`
-    with changes as (
-      select * from jsonb_to_recordset(${JSON.stringify(changes)}::jsonb) as change (
-        organization_id uuid, attempt_id uuid, opened_at timestamptz, old_cost bigint, new_cost bigint, price_version text
-      )
-    ), updated as (
-      update attempts set cost_nano_usd = changes.new_cost, price_version = changes.price_version
-      from changes
-      where attempts.organization_id = changes.organization_id
-        and attempts.attempt_id = changes.attempt_id
-        and attempts.opened_at = changes.opened_at
-      returning attempts, changes.old_cost
-    ), sums as (
-      select organization_id, day, user_id, api_key_id, persona_id, persona_version, model,
-        sum(difference)::bigint as cost_nano_usd, sum(unpriced)::bigint as unpriced_count
-      from (
-        select (sum_attempts(array[updated.attempts])).*,
-          coalesce((updated.attempts).cost_nano_usd, 0) - coalesce(updated.old_cost, 0) as difference,
-          ((updated.attempts).cost_nano_usd is null)::int - (updated.old_cost is null)::int as unpriced
-        from updated
-      ) as moved (
-        organization_id, day, user_id, api_key_id, persona_id, persona_version, model, c1, c2, c3, c4, c5, c6, c7, c8, c9,
-        c10, c11, c12, difference, unpriced
-      )
-      group by 1, 2, 3, 4, 5, 6, 7
+    update attempts set cost_nano_usd = changes.new_cost, price_version = changes.price_version
+    from jsonb_to_recordset(${JSON.stringify(changes)}::jsonb) as changes (
+      organization_id uuid, attempt_id uuid, opened_at timestamptz, new_cost bigint, price_version text
     )
-    update usage_daily set
-      cost_nano_usd = usage_daily.cost_nano_usd + sums.cost_nano_usd,
-      unpriced_count = usage_daily.unpriced_count + sums.unpriced_count
-    from sums
-    where usage_daily.organization_id = sums.organization_id
-      and usage_daily.day = sums.day
-      and usage_daily.user_id = sums.user_id
-      and usage_daily.api_key_id = sums.api_key_id
-      and usage_daily.persona_id = sums.persona_id
-      and usage_daily.persona_version = sums.persona_version
-      and usage_daily.model = sums.model`.execute(tx)
+    where attempts.organization_id = changes.organization_id
+      and attempts.attempt_id = changes.attempt_id
+      and attempts.opened_at = changes.opened_at`.execute(tx)
 }
 
 /** Of these attempts, those that have a row. */

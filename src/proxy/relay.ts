@@ -143,11 +143,12 @@ export function createRelay(deps: RelayDeps): Relay {
     if (endpoint.name === 'batches.create') {
       await checkBatchInput({ upstream, admission }, admitted, payload.inputFileId, batchLimits)
     }
-    if (response.destroyed) return
     if (endpoint.meter === 'none') {
-      calls.makePlain({ ...admitted, body })
+      const madeWith = await personaOf(admitted)
+      if (!response.destroyed) calls.makePlain({ ...admitted, body, persona: madeWith })
       return
     }
+    if (response.destroyed) return
     const { model, isStream, isBackground, isStored } = payload
     calls.makeMetered({
       ...admitted,

@@ -32,7 +32,7 @@ export function addLedgerCommands(program: Command): void {
       `Sums that differ from their rows: ${wrongSums.length}`,
       ...wrongSums.map(
         (sum) =>
-          `  ${sum.day} ${sum.organization_id} ${sum.model}: rows ${sum.summed ?? 'none'}, recorded ${sum.recorded ?? 'none'}`,
+          `  ${sum.day} ${sum.organization_id} ${sum.sum}: rows ${sum.summed ?? 'none'}, recorded ${sum.recorded ?? 'none'}`,
       ),
       `Attempts in journals but not in the database: ${unshipped.length}`,
       ...unshipped.map((id) => `  ${id}`),
