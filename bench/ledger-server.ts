@@ -5,11 +5,13 @@ import { readConfig } from '../src/config.ts'
 import { openContext } from '../src/context.ts'
 import type { Ledger } from '../src/ledger/ledger.ts'
 import { createOrganization } from '../src/organizations/service.ts'
+import { Capacity } from '../src/proxy/capacity.ts'
 import { createRelay } from '../src/proxy/relay.ts'
 import { createRetrieveEnd } from '../src/proxy/retrieve-end.ts'
 import { openUpstream } from '../src/proxy/upstream.ts'
 import { Secret } from '../src/secret.ts'
 import { startServer } from '../src/server.ts'
+import { watchProcess } from '../src/telemetry/process-load.ts'
 import { createToken } from '../src/tokens/service.ts'
 
 /** One process, two listeners: the relay as it is, and the same relay with a ledger that records nothing. */
@@ -30,6 +32,7 @@ const nothing: Ledger = {
   ...context.ledger,
   open: () => ({ id: '', settle() {}, defer() {}, recordProgress() {} }),
 }
+const load = watchProcess()
 const listen = (ledger: Ledger) =>
   startServer({
     config,
@@ -37,7 +40,9 @@ const listen = (ledger: Ledger) =>
     host: '127.0.0.1',
     port: 0,
     app: createApp(context, ['client']),
-    relay: createRelay({ ...context, ledger, upstream }),
+    metrics: context.metrics,
+    tracer: undefined,
+    relay: createRelay({ ...context, ledger, upstream, capacity: new Capacity(config, load) }),
   })
 const [on, off] = [await listen(context.ledger), await listen(nothing)]
 process.send?.({ on: on.port, off: off.port, token: jwt.reveal() })

@@ -1,21 +1,34 @@
-/** `npm run bench -- <name> [size]` */
+import { Command } from 'commander'
 import { benchAnalytics } from './analytics.ts'
 import { benchLedger } from './ledger.ts'
+import { benchRelay, RELAY_PARTS } from './relay/run.ts'
 
-const BENCHES: Record<string, { size: string; byDefault: number; run(size: number): Promise<void> }> = {
-  ledger: { size: 'rounds', byDefault: 10, run: benchLedger },
-  analytics: { size: 'request rows', byDefault: 10_000_000, run: benchAnalytics },
-}
+/** `npm run bench`: what the proxy costs, in ratios of one run. */
+const program = new Command('npm run bench --').description(
+  'Measures the proxy beside what it is compared with, on this machine, in one run.',
+)
+program
+  .command('relay', { isDefault: true })
+  .description('calls through the whole proxy against a bare pass-through, nginx and another gateway')
+  .argument('[parts...]', `which parts, of ${RELAY_PARTS.join(', ')}; all but the soak unless named`)
+  .option('--quick', 'a tenth of the time: for a look, not for a figure')
+  .option('--guard', 'fail when a ratio is far below what it should be')
+  .option('--json <file>', 'write the results as JSON as well')
+  .action(benchRelay)
+program
+  .command('ledger')
+  .description('what journal and ledger add to a call')
+  .argument('[rounds]', 'rounds', toCount, 10)
+  .action(benchLedger)
+program
+  .command('analytics')
+  .description('how long the reports take')
+  .argument('[rows]', 'request rows', toCount, 10_000_000)
+  .action(benchAnalytics)
+await program.parseAsync()
 
-const [name = '', size] = process.argv.slice(2)
-const bench = BENCHES[name]
-const amount = size === undefined ? bench?.byDefault : Number(size.replaceAll('_', ''))
-if (!bench || amount === undefined || !Number.isSafeInteger(amount) || amount < 1) {
-  console.error('Usage: npm run bench -- <name> [size]')
-  for (const [known, { size, byDefault }] of Object.entries(BENCHES)) {
-    console.error(`  ${known} [${size}, ${byDefault} unless given]`)
-  }
-  process.exitCode = 2
-} else {
-  await bench.run(amount)
+function toCount(text: string): number {
+  const count = Number(text.replaceAll('_', ''))
+  if (Number.isSafeInteger(count) && count > 0) return count
+  return program.error(`"${text}" is not a number above zero.`)
 }

@@ -10,7 +10,7 @@ const installed = path.join(root, 'node_modules', '.package-lock.json')
 const locked = path.join(root, 'package-lock.json')
 
 if (isStale()) {
-  console.error('Installing dependencies (once; about 300 MB with the pinned Node and the embedded Postgres)...')
+  console.error('Installing dependencies (once; about 600 MB with the pinned Node and the embedded Postgres)...')
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
   const options = { cwd: root, stdio: ['ignore', 'ignore', 'inherit'], shell: process.platform === 'win32' }
   // Not omit=optional: the pinned Node and the database binaries are optional dependencies, one per platform.

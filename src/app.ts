@@ -8,10 +8,12 @@ import type { Context } from './context.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
+import { recordOf } from './http/request-record.ts'
 import { personaDefaultRoutes } from './personas/default-routes.ts'
 import { personaRoutes } from './personas/routes.ts'
 import { personaVersionRoutes } from './personas/version-routes.ts'
 import { ratingHistoryRoutes, ratingRoutes } from './ratings/routes.ts'
+import { metricsRoutes } from './telemetry/routes.ts'
 import { userRoutes } from './users/routes.ts'
 import { VERSION } from './version.ts'
 
@@ -33,7 +35,10 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   })
   routes.route('/', healthRoutes(context))
   routes.use('/v1/*', async (c, next) => {
-    c.set('caller', await context.authenticator.authenticate(c.req.header('authorization')))
+    const caller = await context.authenticator.authenticate(c.req.header('authorization'))
+    const record = recordOf(c.env)
+    if (record) record.organizationId = caller.organizationId
+    c.set('caller', caller)
     await next()
   })
   if (surfaces.includes('client')) routes.route('/', ratingRoutes(context))
@@ -51,6 +56,11 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
         openapi: '3.1.0',
         info: { title: SERVICE_NAME, version: VERSION, description: DESCRIPTION },
       })
+    const { metricsToken: token } = context.config
+    routes.route(
+      '/',
+      metricsRoutes({ render: () => context.metrics.registry.render(), token, isApart: !surfaces.includes('client') }),
+    )
     routes.get('/openapi.json', (c) => c.json(document()))
     routes.get('/docs', (c) => c.html(docsPage(document()), 200, DOCS_HEADERS))
   }
@@ -59,12 +69,16 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
       'not_found',
       `There is nothing at ${c.req.method} ${c.req.path.slice(0, 128)}. See /docs.`,
     )
+    const record = recordOf(c.env)
+    if (record) record.errorCode = error.code
     return c.json(toErrorBody(error), 404)
   })
   routes.onError((error, c) => {
     const known = toAppError(error)
     if (!known) context.log.error({ err: error, path: c.req.path.slice(0, 128) }, 'a request failed unexpectedly')
     const answer = known ?? new AppError('internal_error', 'Something went wrong in the proxy; its log says what.')
+    const record = recordOf(c.env)
+    if (record) record.errorCode = answer.code
     if (answer.status === 401) c.header('www-authenticate', 'Bearer')
     if (answer.retryAfterSeconds !== undefined) c.header('retry-after', String(answer.retryAfterSeconds))
     return c.json(toErrorBody(answer), answer.status as 400)

@@ -56,6 +56,9 @@ test('whole numbers are taken within their bounds and in no other form', () => {
     ['MAX_BODY_BYTES', 'requestBodyBytesMax', 1024, 1_073_741_824],
     ['MAX_CONCURRENT_REQUESTS', 'concurrentRequestsMax', 1, 100_000],
     ['MAX_NEW_USERS_PER_MINUTE', 'newUsersPerMinuteMax', 1, 1_000_000],
+    ['MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION', 'organizationRequestsMax', 1, 100_000],
+    ['MAX_EVENT_LOOP_DELAY_MS', 'eventLoopDelayMsMax', 1, 60_000],
+    ['MAX_MEMORY_BYTES', 'memoryBytesMax', 67_108_864, 1_099_511_627_776],
   ]
   for (const [variable, setting, min, max] of bounds) {
     assert.equal(readConfig({ [variable]: String(min) })[setting], min, variable)
@@ -76,6 +79,7 @@ test('seconds may have fractions, and no duration is longer than a timer can be'
     ['REQUEST_TIMEOUT', 'requestTimeoutMs'],
     ['STALE_IDENTITY_SECONDS', 'staleIdentityMs'],
     ['SHUTDOWN_TIMEOUT', 'shutdownTimeoutMs'],
+    ['DRAIN_DELAY', 'drainDelayMs'],
   ]
   for (const [variable, setting] of durations) {
     assert.equal(readConfig({ [variable]: '1.5' })[setting], 1500, variable)
@@ -219,6 +223,35 @@ test('a random secret is never taken for a template because of the letters it ha
   ]) {
     assert.equal(readConfig({ JWT_SECRET_KEY }).jwtSecretKey?.reveal(), JWT_SECRET_KEY)
   }
+})
+
+test('what monitoring needs is checked at the start, and its secrets are not repeated', () => {
+  const config = readConfig({
+    METRICS_TOKEN: 'q8Zr4nWb2LxV7pKd0sTf',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/',
+    OTEL_EXPORTER_OTLP_HEADERS: 'x-key=a%20b, x-other=c=d',
+    OTEL_TRACES_SAMPLER_ARG: '0.25',
+  })
+  assert.equal(config.otlpEndpoint?.href, 'http://collector:4318/')
+  assert.equal(config.tracesRatio, 0.25)
+  for (const [name, bad] of [
+    ['METRICS_TOKEN', `${SENTINEL}`],
+    ['METRICS_TOKEN', `${SENTINEL} with blanks`],
+    ['METRICS_TOKEN', 'change-me-change-me-change-me'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4318'],
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', `http://u:${SENTINEL}@collector`],
+    ['OTEL_EXPORTER_OTLP_HEADERS', SENTINEL],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'x-key=%zz'],
+    ['OTEL_TRACES_SAMPLER_ARG', '1.1'],
+    ['OTEL_TRACES_SAMPLER_ARG', 'always_on'],
+    ['REPLICA_NAME', 'x'.repeat(129)],
+  ] as const) {
+    const problems = problemsOf({ [name]: bad })
+    assert.deepEqual(namesOf(problems), [name], bad)
+    assert.ok(!problems.join().includes(SENTINEL))
+  }
+  // One body of the largest size can always be taken.
+  assert.equal(readConfig({ MAX_BODY_MEMORY_BYTES: '1024', MAX_BODY_BYTES: '2048' }).bodyMemoryBytesMax, 2048)
 })
 
 test('an encryption key is 32 bytes as base64 or base64url, with or without its padding', () => {

@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os'
 import { Secret } from './secret.ts'
 
 /** Every setting of the server. Durations end in `Ms`, sizes in `Bytes`. */
@@ -10,6 +11,8 @@ export interface Config {
   /** Absent: the embedded database inside `dataDirectory`. */
   databaseUrl: Secret | undefined
   databasePoolSize: number
+  /** A direct way to the same database for the connection that listens, where `databaseUrl` is a transaction pooler. */
+  databaseListenUrl: Secret | undefined
   /** Absent (embedded database only): generated on first start into `dataDirectory`. */
   jwtSecretKey: Secret | undefined
   /** 32 bytes as base64 or base64url; absent like `jwtSecretKey`. */
@@ -39,12 +42,33 @@ export interface Config {
   /** Without a response under way or a frame from the client. */
   webSocketIdleTimeoutMs: number
   webSocketPingIntervalMs: number
+  /** Of one organization, unless its own policy says otherwise. */
+  organizationRequestsMax: number
+  /** Request bodies in memory, of all requests together. */
+  bodyMemoryBytesMax: number
+  /** Of the whole process; new work is refused before it is reached. */
+  memoryBytesMax: number
+  /** 99th percentile; new work is refused while it is exceeded. */
+  eventLoopDelayMsMax: number
   /** From the first byte of a request to its last. */
   requestTimeoutMs: number
   newUsersPerMinuteMax: number
   /** How long cached identity may serve while the database is away. */
   staleIdentityMs: number
   shutdownTimeoutMs: number
+  /** For how long a server that was told to stop goes on taking requests, not ready any more. */
+  drainDelayMs: number
+  /** What operators see this process as; absent: its id alone. */
+  replicaName: string | undefined
+  /** Whoever has it may read the metrics. Absent: only `adminPort` has them. */
+  metricsToken: Secret | undefined
+  /** Where traces go; absent: none are made. */
+  otlpEndpoint: URL | undefined
+  /** `name=value,...`, sent with each trace. */
+  otlpHeaders: Secret | undefined
+  otelServiceName: string
+  /** Share of the traces that begin here, 0 to 1. */
+  tracesRatio: number
   /** How long a record of the journal may be in memory only, should the power fail. */
   journalSyncMs: number
   /** `every`: a record is on the disk before its call leaves or its answer ends, at the price of one sync each. */
@@ -98,6 +122,7 @@ export function readConfig(env: Environment): Config {
     dataDirectory: read.text('DATA_DIR', 'data'),
     databaseUrl,
     databasePoolSize: read.integer('DATABASE_POOL_SIZE', 10, 2, 100),
+    databaseListenUrl: read.databaseUrl('DATABASE_LISTEN_URL'),
     jwtSecretKey,
     encryptionKey,
     jwtExpirationDays: read.integer('JWT_EXPIRATION_DAYS', 365, 1, 3650),
@@ -119,15 +144,31 @@ export function readConfig(env: Environment): Config {
     webSocketsPerOrganizationMax: read.integer('MAX_WEBSOCKETS_PER_ORGANIZATION', 1000, 1, 100_000),
     webSocketIdleTimeoutMs: read.seconds('WEBSOCKET_IDLE_TIMEOUT', 600),
     webSocketPingIntervalMs: read.seconds('WEBSOCKET_PING_INTERVAL', 30),
+    organizationRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION', 1024, 1, 100_000),
+    bodyMemoryBytesMax: read.integer('MAX_BODY_MEMORY_BYTES', 256 * 1024 * 1024, 1024, 1024 ** 4),
+    memoryBytesMax: read.optionalInteger('MAX_MEMORY_BYTES', 64 * 1024 * 1024, 1024 ** 4) ?? memoryOfThisContainer(),
+    eventLoopDelayMsMax: read.integer('MAX_EVENT_LOOP_DELAY_MS', 200, 1, 60_000),
     requestTimeoutMs: read.seconds('REQUEST_TIMEOUT', 60),
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
+    drainDelayMs: read.seconds('DRAIN_DELAY', 2),
+    replicaName: read.optionalText('REPLICA_NAME', 128),
+    metricsToken: read.token('METRICS_TOKEN'),
+    otlpEndpoint: read.optionalUrl('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://localhost:4318'),
+    otlpHeaders: read.headers('OTEL_EXPORTER_OTLP_HEADERS'),
+    otelServiceName: read.text('OTEL_SERVICE_NAME', 'openai-inference-proxy'),
+    tracesRatio: read.share('OTEL_TRACES_SAMPLER_ARG', 1),
     journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
     journalSync: read.choice('JOURNAL_SYNC', ['interval', 'every'], 'interval'),
     pricesFile: read.optionalText('PRICES_FILE'),
     journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
   }
+  if (databaseUrl === undefined && config.databaseListenUrl !== undefined) {
+    problems.push('DATABASE_LISTEN_URL needs DATABASE_URL: the embedded database is listened to as it is.')
+  }
+  // One body of the largest size can always be taken.
+  config.bodyMemoryBytesMax = Math.max(config.bodyMemoryBytesMax, config.requestBodyBytesMax)
   if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.port) {
     problems.push('ADMIN_PORT equals PORT: leave it unset to share one port, or choose another.')
   }
@@ -159,8 +200,40 @@ class Reader {
     return this.#value(name) ?? fallback
   }
 
-  optionalText(name: string): string | undefined {
-    return this.#value(name)
+  optionalText(name: string, lengthMax = 4096): string | undefined {
+    const value = this.#value(name)
+    if (value === undefined || value.length <= lengthMax) return value
+    return this.#problem(`${name} has up to ${lengthMax} characters.`)
+  }
+
+  /** A credential of this installation's own making. */
+  token(name: string): Secret | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    if (/^[\x21-\x7e]{20,}$/.test(value) && !isPlaceholder(value)) return new Secret(value)
+    return this.#problem(`${name} must be 20 or more printable characters without blanks, and no placeholder.`)
+  }
+
+  /** A list of `name=value`, values percent-encoded, that is sent as headers. */
+  headers(name: string): Secret | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    const isList = value
+      .split(',')
+      .every((pair) => /^\s*[\w-]+\s*=(?:[\x21-\x24\x26-\x7e ]|%[0-7][0-9a-fA-F])*$/.test(pair))
+    return isList ? new Secret(value) : this.#problem(`${name} must be a list such as name=value,name=value.`)
+  }
+
+  share(name: string, fallback: number): number {
+    const value = this.#value(name)
+    if (value === undefined) return fallback
+    if (/^(?:0(?:\.\d{1,6})?|1(?:\.0{1,6})?)$/.test(value)) return Number(value)
+    this.#problem(`${name} must be a number from 0 to 1.`)
+    return fallback
+  }
+
+  optionalUrl(name: string, example: string): URL | undefined {
+    return this.#value(name) === undefined ? undefined : this.baseUrl(name, example)
   }
 
   integer(name: string, fallback: number, min: number, max: number): number {
@@ -170,7 +243,7 @@ class Reader {
   optionalInteger(name: string, min: number, max: number): number | undefined {
     const value = this.#value(name)
     if (value === undefined) return undefined
-    const number = /^\d{1,12}$/.test(value) ? Number(value) : Number.NaN
+    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
     if (number >= min && number <= max) return number
     return this.#problem(`${name} must be a whole number from ${min} to ${max}.`)
   }
@@ -293,6 +366,11 @@ function isPlaceholder(value: string): boolean {
 
 function requiredWithDatabaseUrl(name: string): string {
   return `${name} is required when DATABASE_URL is set, so that every replica uses the same one. ${GENERATE}`
+}
+
+/** What the container may use, or else the machine has. */
+function memoryOfThisContainer(): number {
+  return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem())
 }
 
 function parseUrl(text: string): URL | undefined {

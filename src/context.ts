@@ -1,18 +1,20 @@
 import { join } from 'node:path'
+import type pg from 'pg'
+import { parseIntoClientConfig } from 'pg-connection-string'
 import { type KeyRing, openKeyRing } from './api-keys/key-ring.ts'
 import { type Authenticator, openAuthenticator } from './auth/authenticate.ts'
 import type { Config } from './config.ts'
 import { startContentPurge } from './content/purge.ts'
 import { type ContentWriter, openContentWriter, PENDING_CONTENT_BYTES_MAX } from './content/writer.ts'
 import type { Db } from './db/database.ts'
-import { listen } from './db/listen.ts'
+import { type Listener, listen } from './db/listen.ts'
 import { OrganizationCache } from './db/organization-cache.ts'
 import { type Foundation, openFoundation } from './foundation.ts'
 import type { ProbeUpstream } from './health/service.ts'
 import type { Logger } from './http/log.ts'
 import { newAttemptId } from './ids.ts'
 import { type RetrieveEnd, startBackgroundPoller } from './ledger/background.ts'
-import { openJournal, removeJournal } from './ledger/journal.ts'
+import { type Journal, openJournal, removeJournal } from './ledger/journal.ts'
 import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
 import type { PriceTable } from './ledger/pricing.ts'
@@ -20,6 +22,8 @@ import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
 import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
+import { type Heartbeat, startHeartbeat } from './replicas/service.ts'
+import { type Metrics, openMetrics } from './telemetry/metrics.ts'
 import { openUserDirectory } from './users/service.ts'
 
 /** What a running server holds: opened in reading order, closed in reverse. */
@@ -28,6 +32,14 @@ export interface Context extends Foundation {
   authenticator: Authenticator
   ownership: Ownership
   ledger: Ledger
+  journal: Journal
+  /** How this process hears of changes. */
+  channel: Listener
+  cache: OrganizationCache
+  heartbeat: Heartbeat
+  metrics: Metrics
+  /** Of this process, among all that work on the database. */
+  replicaId: string
   contents: ContentWriter
   prices: PriceTable
   policies: PolicyReader
@@ -45,8 +57,8 @@ export async function openContext(
   const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
   const { db, log, vault, jwtSecretKey } = foundation
   const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
-  stack.use(
-    listen(db.connection, IDENTITY_CHANNEL, {
+  const channel = stack.use(
+    listen(listenConnection(foundation), IDENTITY_CHANNEL, {
       onNotify: (organizationId) => cache.invalidate(organizationId),
       onUp: () => cache.listening(),
       onDown: () => {
@@ -64,11 +76,12 @@ export async function openContext(
   const onFault = (error: Error, pendingCount: number) =>
     log.warn({ err: error, pending: pendingCount }, 'the database did not take a batch; it is sent again')
   const closeTimeoutMs = CLOSE_TIMEOUT_MS
+  const replicaId = newAttemptId(Date.now())
   const journals = join(config.dataDirectory, 'journal')
   const journal = stack.use(
     await openJournal({
       directory: journals,
-      name: newAttemptId(Date.now()),
+      name: replicaId,
       syncIntervalMs: config.journalSyncMs,
       sync: config.journalSync,
       bytesMax: config.journalBytesMax,
@@ -91,6 +104,7 @@ export async function openContext(
         log.error({ err: error }, 'the changed prices are not valid; the former ones stay in force'),
     }),
   )
+  const metrics = openMetrics((model) => prices.ratesFor(model, new Date())?.model)
   // Opened before the ledger, so that at the end the accounts are closed first.
   const contents = stack.use(
     openContentWriter({
@@ -117,6 +131,8 @@ export async function openContext(
       onFault,
       closeTimeoutMs,
       onRefused: (attemptId, error) => log.error({ attempt_id: attemptId, err: error }, 'an attempt was refused'),
+      onSettled: (row) => metrics.settled(row),
+      onShipped: (delayMs) => metrics.shipped(delayMs / 1000),
     }),
   )
   stack.use(
@@ -129,6 +145,15 @@ export async function openContext(
       onFault: (error) => log.warn({ err: error }, 'background responses could not be looked after; trying again'),
     }),
   )
+  const heartbeat = stack.use(
+    startHeartbeat({
+      db,
+      id: replicaId,
+      name: config.replicaName,
+      measure: () => ({ unshippedRecords: ledger.pendingCount, journalBytes: journal.bytes }),
+      onFault: (error) => log.warn({ err: error }, 'the database could not be told that this server lives'),
+    }),
+  )
   const recovering = recoverAll({ db, journals, ledger, log })
   stack.defer(() => recovering)
   const owned = stack.move()
@@ -139,12 +164,24 @@ export async function openContext(
     authenticator,
     ownership,
     ledger,
+    journal,
+    channel,
+    cache,
+    heartbeat,
+    metrics,
+    replicaId,
     contents,
     prices,
     policies: openPolicyReader({ db, cache }),
     personas: openPersonaDirectory({ db, cache }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
+}
+
+/** Its own where the way to the database is a pooler that does not keep a connection to one client. */
+function listenConnection({ config, db }: Foundation): pg.ClientConfig {
+  const { databaseListenUrl } = config
+  return databaseListenUrl ? parseIntoClientConfig(databaseListenUrl.reveal()) : db.connection
 }
 
 const WAIT_FOR_DATABASE_MS = 60_000

@@ -17,6 +17,7 @@ const STATUS_BY_CODE = {
   unsupported_media_type: 415,
   upgrade_required: 426,
   rate_limited: 429,
+  too_many_concurrent_requests: 429,
   headers_too_large: 431,
   internal_error: 500,
   not_implemented: 501,

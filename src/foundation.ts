@@ -6,7 +6,7 @@ import { type Config, decodeKey } from './config.ts'
 import { type Db, isDatabaseFault, openDatabase } from './db/database.ts'
 import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
 import { migrate, requireSchema } from './db/migrate.ts'
-import { type Logger, openLog } from './http/log.ts'
+import { type Log, type Logger, openLog } from './http/log.ts'
 import { loadSecrets } from './instance-secrets.ts'
 import type { Secret } from './secret.ts'
 
@@ -14,6 +14,7 @@ import type { Secret } from './secret.ts'
 export interface Storage extends AsyncDisposable {
   config: Config
   log: Logger
+  logOutput: Pick<Log, 'droppedCount' | 'flush'>
   db: Db
   /** What an operator types to look into the database; undefined when it is not ours. */
   psqlCommand: string | undefined
@@ -28,7 +29,8 @@ export interface Foundation extends Storage {
 /** The database, whatever its schema: nothing is migrated, and no secret is read. */
 export async function openStorage(config: Config): Promise<Storage> {
   await using stack = new AsyncDisposableStack()
-  const log = openLog(config.logLevel)
+  const logOutput = openLog(config.logLevel)
+  const log = logOutput.logger
   const { connection, psqlCommand } = await connectionOf(config, stack, log)
   const db = stack.use(
     openDatabase(connection, config.databasePoolSize, (error) =>
@@ -36,7 +38,7 @@ export async function openStorage(config: Config): Promise<Storage> {
     ),
   )
   const owned = stack.move()
-  return { config, log, db, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+  return { config, log, logOutput, db, psqlCommand, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
 /**

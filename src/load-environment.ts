@@ -29,4 +29,4 @@ export function loadEnvironment(processEnv: Environment = process.env, dotenvFil
   return env
 }
 
-const FILE_VARIABLES = ['DATABASE_URL', 'JWT_SECRET_KEY', 'ENCRYPTION_KEY']
+const FILE_VARIABLES = ['DATABASE_URL', 'DATABASE_LISTEN_URL', 'JWT_SECRET_KEY', 'ENCRYPTION_KEY', 'METRICS_TOKEN']

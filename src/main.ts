@@ -8,13 +8,16 @@ try {
   // Both can hold keys: a report by its environment, a snapshot by its heap.
   process.report.reportOnFatalError = false
   process.report.excludeEnv = true
-  const server = await serve(readConfig(loadEnvironment()))
+  const config = readConfig(loadEnvironment())
+  const server = await serve(config)
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      server.stop().then(
+      // Who asks by keyboard has no load balancer that must notice first.
+      server.stop(signal === 'SIGTERM' ? config.drainDelayMs : 0).then(
         () => process.exit(0),
-        (error: unknown) => {
+        async (error: unknown) => {
           server.context.log.fatal({ err: error }, 'stopping failed')
+          await server.context.logOutput.flush()
           process.exit(1)
         },
       )

@@ -10,15 +10,20 @@ import { readIdentityHeaders } from './http/identity-headers.ts'
 import type { Logger } from './http/log.ts'
 import { readBody } from './http/read-body.ts'
 import { refuse } from './http/refuse.ts'
+import { openRequestRecord, outcomeOf, type RequestRecord } from './http/request-record.ts'
 import { newRequestId } from './ids.ts'
 import type { FindEndpoints } from './proxy/endpoints.ts'
 import type { Relay } from './proxy/relay.ts'
 import type { Upgrade } from './proxy/sockets.ts'
+import type { Metrics } from './telemetry/metrics.ts'
+import type { RequestTrace, Tracer } from './telemetry/tracer.ts'
 
 /** A listener with everything a request passes before it is either relayed or given to the control plane. */
 export interface HttpServer {
   readonly port: number
-  /** No new connections, and `Connection: close` on those that are open. */
+  /** From now on each answer ends its connection, so that whoever balances the load opens the next one elsewhere. */
+  beginStopping(): void
+  /** No new connections. */
   stopAccepting(): void
   /** Resolves when the last connection is closed. */
   readonly closed: Promise<void>
@@ -33,17 +38,21 @@ export interface ServerOptions {
   app: Hono
   /** Absent on a listener for administrators only. */
   relay?: Relay
+  metrics: Metrics
+  /** Absent when no traces are made. */
+  tracer: Tracer | undefined
   /** What is relayed; nothing without a relay. */
   findEndpoints?: FindEndpoints
 }
 
 /** Listens; rejects when the address cannot be had. */
 export async function startServer(options: ServerOptions): Promise<HttpServer> {
-  const { config, log, app, relay, findEndpoints } = options
+  const { config, log, app, relay, findEndpoints, metrics, tracer } = options
   const control = getRequestListener(app.fetch, { overrideGlobalObjects: false, errorHandler: answerControlError })
   /** The newest answer on each connection. */
   const answers = new WeakMap<Duplex, ServerResponse>()
   let isStopping = false
+  let isClosed = false
 
   /** What is no request any more for Node: a refusal is written as the answer to one. */
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -57,16 +66,24 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
 
   function onRequest(request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void {
     const requestId = newRequestId()
-    const startedAt = performance.now()
+    const record = openRequestRecord(requestId)
+    let trace: RequestTrace | undefined
     answers.set(request.socket, response)
     response.setHeader('x-request-id', requestId)
     response.once('close', () => {
-      logRequest(log, request, response, requestId, startedAt)
+      const status = response.headersSent ? response.statusCode : null
+      const outcome = outcomeOf(record, { status, isComplete: response.writableFinished })
+      metrics.requestEnded(record, outcome)
+      trace?.end(record, outcome, status)
+      logRequest(log, request, response, record, outcome)
       // What became idle after the listener was closed would be kept alive, and stopping would wait for it.
-      if (isStopping) server.closeIdleConnections()
+      if (isClosed) server.closeIdleConnections()
     })
     request.on('error', () => {})
-    const refuseWith = (error: AppError) => refuse(request, response, error)
+    const refuseWith = (error: AppError) => {
+      record.errorCode = error.code
+      refuse(request, response, error)
+    }
     try {
       if (isStopping) response.setHeader('connection', 'close')
       checkFraming(request, upgrade)
@@ -77,13 +94,16 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       const endpoints = match?.endpoints.filter(({ body }) => (body === 'websocket') === (upgrade !== undefined)) ?? []
       if (upgrade && endpoints.length === 0) throw match ? notUpgradable() : noWebSocket()
       if (match) {
+        record.endpoint = 'unknown_method'
         const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
           const methods = endpoints.map(({ method }) => method).join(', ')
           response.setHeader('allow', methods)
           throw new AppError('method_not_allowed', `Only ${methods} is possible here.`)
         }
-        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith }
+        record.endpoint = endpoint.name
+        trace = tracer?.begin(headerText(request.headers.traceparent))
+        const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith, record, trace }
         const handled = upgrade
           ? relay.upgrade(upgrade, endpoint, call)
           : relay.handle(request, response, endpoint, call)
@@ -91,7 +111,8 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.
         request.headers.host = 'proxy.internal'
-        administer(request, response).catch(onFault)
+        if (PROBES.has(path)) record.endpoint = 'health'
+        administer(Object.assign(request, { record }), response).catch(onFault)
       }
     } catch (error) {
       onFault(error)
@@ -145,8 +166,12 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
 
   return {
     port: (server.address() as AddressInfo).port,
+    beginStopping() {
+      isStopping = true
+    },
     stopAccepting() {
       isStopping = true
+      isClosed = true
       server.close()
       server.closeIdleConnections()
     },
@@ -159,6 +184,8 @@ const HEADERS_TIMEOUT_MS = 10_000
 const ADMINISTRATION_BODY_BYTES_MAX = 256 * 1024
 /** Above the 60 s of common load balancers, so that they and not we close idle connections. */
 const KEEP_ALIVE_MS = 65_000
+/** What is asked for every few seconds by machines. */
+const PROBES = new Set(['/health', '/livez', '/readyz', '/metrics'])
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 function listen(server: Server, port: number, host: string): Promise<void> {
@@ -205,6 +232,10 @@ function notUpgradable(): AppError {
 
 function noWebSocket(): AppError {
   return new AppError('not_found', 'No WebSocket is relayed at this path.')
+}
+
+function headerText(value: string | string[] | undefined): string | undefined {
+  return typeof value === 'string' ? value : undefined
 }
 
 function countHosts(rawHeaders: readonly string[]): number {
@@ -278,15 +309,19 @@ function logRequest(
   log: Logger,
   request: IncomingMessage,
   response: ServerResponse,
-  requestId: string,
-  startedAt: number,
+  record: RequestRecord,
+  outcome: string,
 ): void {
   log.info({
-    request_id: requestId,
+    request_id: record.requestId,
+    endpoint: record.endpoint,
+    organization_id: record.organizationId,
     method: request.method,
     path: splitTarget(request).path.slice(0, 256),
     status: response.headersSent ? response.statusCode : null,
-    duration_ms: Math.round(performance.now() - startedAt),
+    outcome,
+    error_code: record.errorCode,
+    duration_ms: Math.round(performance.now() - record.startedAt),
     is_complete: response.writableFinished,
   })
 }

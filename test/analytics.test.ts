@@ -626,7 +626,10 @@ test('C54: what is out of bounds or makes no sense is a 400 that names it', asyn
     ['user-usage', [...limits, 'user_id=', `user_id=${'x'.repeat(256)}`, 'user_id=%00', 'user_id=a&user_id=b']],
     ['personas', [...limits, 'include_inactive=maybe', 'include_inactive=']],
     ['sessions', [...limits, 'include_active=2', 'cursor=x', 'cursor=W10', `cursor=${'x'.repeat(2001)}`]],
-    ['rated-responses', [...limits, 'rating=2', 'rating=-2', 'rating=0.5', 'rating=x', 'cursor=x', 'session_id=']],
+    [
+      'rated-responses',
+      [...limits, 'rating=2', 'rating=-2', 'rating=0.5', 'rating=', 'rating=x', 'cursor=x', 'session_id='],
+    ],
     ['ratings', ['group_by=', 'group_by=x', 'persona_id=x', 'group_by=user,model']],
     [
       'usage',
@@ -646,6 +649,7 @@ test('C54: what is out of bounds or makes no sense is a 400 that names it', asyn
       [
         'api_key_id=x',
         'persona_version=-1',
+        'persona_version=',
         'persona_version=1e99',
         'model=',
         'model=%00',

@@ -6,11 +6,12 @@ import { chmod, chown, mkdir, readdir, readFile, symlink, writeFile } from 'node
 import { delimiter, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import pg from 'pg'
 import { readConfig } from '../src/config.ts'
 import { serve } from '../src/serve.ts'
 import { startSystem, temporaryDirectory } from './harness.ts'
-import { askUntil } from './poll.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const stack = new AsyncDisposableStack()
@@ -36,11 +37,13 @@ for (const { name, heading, isSuperuser } of WAYS) {
     for await (const _ of await openai.responses.create({ ...asked, stream: true }));
     await openai.responses.create({ ...asked, model: 'no-such' }).catch(() => {})
     await system.server.context.ledger.flush()
-    const before = await askUntil(
-      () => readContent(old.client),
-      // These follow within a tenth of a second.
-      ({ upstream_objects, contents }) => upstream_objects === '2' && contents === '6',
-    )
+    // What is not accounting follows within a tenth of a second, in batches.
+    let [before, earlier] = [await readContent(old.client), {}]
+    while (!isDeepStrictEqual(before, earlier)) {
+      await sleep(500)
+      earlier = before
+      before = await readContent(old.client)
+    }
 
     const shell = await openShell({ from: old, to: fresh })
     for (const block of blocksUnder(heading)) await shell(block)
@@ -62,7 +65,8 @@ for (const { name, heading, isSuperuser } of WAYS) {
       { ...env, PORT: String(restored.port) },
     )
 
-    assert.deepEqual([before.attempts, before.upstream_objects, before.contents], ['3', '2', '6'])
+    assert.equal(before.attempts, '3')
+    for (const table of ['upstream_objects', 'contents', 'audit_log']) assert.ok(Number(before[table]) >= 2, table)
     assert.deepEqual(after, before)
     // The token, the sealed OpenAI key, the ownership of what OpenAI keeps, and the sealed content.
     assert.equal(followUp.status, 200)

@@ -239,6 +239,7 @@ test("C30c: only headers on the list come back: rate limits and timing do, OpenA
     'date',
     'openai-processing-ms',
     'openai-version',
+    'server-timing',
     'x-ratelimit-limit-requests',
     'x-ratelimit-limit-tokens',
     'x-ratelimit-remaining-requests',

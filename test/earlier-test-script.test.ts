@@ -110,13 +110,15 @@ test('the other commands of the earlier system are those of openai-proxy under t
     python('scripts/manage_api_keys.py', 'generate-fernet-key'),
     python('scripts/manage_personas.py'),
   ])
+  const persona = await python('scripts/manage_personas.py', 'create-persona', id, 'Support', 'You are helpful.')
 
-  for (const { code, output } of [key, user, users, keys, secrets, help]) assert.equal(code, 0, output)
+  for (const { code, output } of [key, user, users, keys, secrets, help, persona]) assert.equal(code, 0, output)
   assert.match(key.output, /^Synthetic Key: sk-proxy-\w+$/m)
   assert.match(user.output, /^Internal ID: [0-9a-f-]{36}$/m)
   assert.match(users.output, /^Users by Organization:$/m)
   assert.match(secrets.output, /^ENCRYPTION_KEY=\S{44}$/m)
   assert.match(help.output, /^Usage: openai-proxy /m)
+  assert.match(persona.output, /^Persona created successfully!$/m)
 })
 
 test('what never was a command of the earlier system is refused, and failures are failures', async () => {

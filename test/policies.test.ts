@@ -12,7 +12,7 @@ test('with the policy "drain" an answer whose client has gone is read to its end
   const organization = await system.organization()
   await updatePolicies(system.server.context, organization.admin, { clientGone: 'drain' })
 
-  await leaveAfterFirstEvent(organization, 'sim:tokens=40,tps=400,model=gpt-4o-mini')
+  await leaveAfterFirstEvent(organization, 'sim:tokens=40,tps=40,model=gpt-4o-mini')
   await system.simulator.ledger.idle()
 
   const [row] = await rowsOf(organization)

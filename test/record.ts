@@ -46,13 +46,12 @@ export async function record(system: System, organizationId: string, rows: reado
     output_tokens: row.output ?? 5,
     cost_nano_usd: row.cost === undefined ? 1000 : row.cost,
     duration_ms: row.ms ?? 100,
-    is_superseded: false,
-    web_search_calls: 0,
-    file_search_calls: 0,
   }))
-  await system.query('insert into attempts select * from jsonb_populate_recordset(null::attempts, $1::jsonb)', [
-    JSON.stringify(values),
-  ])
+  const columns = Object.keys(values[0] ?? {}).join(', ')
+  await system.query(
+    `insert into attempts (${columns}) select ${columns} from jsonb_populate_recordset(null::attempts, $1::jsonb)`,
+    [JSON.stringify(values)],
+  )
 }
 
 export async function addPersona(

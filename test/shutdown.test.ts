@@ -4,7 +4,7 @@ import { after, test } from 'node:test'
 import OpenAI from 'openai'
 import { type ServerProcess, startServerProcess } from './faults/server-process.ts'
 import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
-import { openRaw, rawHead, readToEnd, until } from './raw-client.ts'
+import { openRaw, rawHead, readToEnd, readUntil, until } from './raw-client.ts'
 
 const system = await startSystem()
 const stack = new AsyncDisposableStack()
@@ -115,6 +115,24 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     assert.ok(rows.every(({ error_code }) => error_code === 'shutting_down'))
   })
 }
+
+test('F40: told to stop it is not ready at once, and serves whoever still comes until load balancers have noticed', async () => {
+  const organization = await system.organization()
+  const server = await startProcess({ DRAIN_DELAY: '5' })
+  const kept = await openRaw(portOf(server), rawHead('GET /health', { Connection: 'keep-alive' }))
+  await readUntil(kept, '"healthy"')
+
+  server.child.kill('SIGTERM')
+  await isStopping(server)
+
+  assert.equal(await readiness(server), 503)
+  kept.write(rawHead('GET /health', { Connection: 'keep-alive' }))
+  assert.match((await readToEnd(kept)).toString(), /^HTTP\/1\.1 200 .*connection: close/is)
+  const response = await clientOf(organization, server).responses.create({ model: 'sim:tokens=3', input: 'late' })
+  assert.equal(response.status, 'completed')
+  assert.deepEqual(await server.exit, { code: 0, signal: null })
+  assert.equal((await rowsOf(organization)).length, 1)
+})
 
 test('when the time to stop is over, what is left is ended visibly and recorded', async () => {
   const organization = await system.organization()

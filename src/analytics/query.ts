@@ -38,7 +38,14 @@ const cursorQuery = {
   cursor: z.string().max(2000).optional().openapi({ description: '`next_cursor` of the page before.' }),
 }
 
-const version = z.coerce.number().int().min(0).max(2_000_000_000)
+/** Nothing is no number: an empty parameter is a mistake and not zero. */
+const integer = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^-?\d{1,10}$/, { error: 'is a whole number' })
+    .transform(Number)
+    .pipe(z.number().int().min(min).max(max))
+    .openapi({ type: 'integer', minimum: min, maximum: max })
 
 const SOME_DIMENSIONS = Object.keys(DIMENSIONS) as Dimension[]
 
@@ -55,7 +62,7 @@ export const seriesQuery = z.object({
     .openapi({ type: 'string', description: `Any of ${SOME_DIMENSIONS.join(', ')}, separated by commas.` }),
   api_key_id: z.uuid().optional(),
   persona_id: z.uuid().optional(),
-  persona_version: version.optional(),
+  persona_version: integer(0, 2_000_000_000).optional(),
   model: text.optional().openapi({ description: 'As it answered: `gpt-4o-mini-2024-07-18`.' }),
   session_id: text.optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100).openapi({ description: 'How many at most.' }),
@@ -76,7 +83,7 @@ export const ratedQuery = z.object({
   ...periodQuery,
   ...userQuery,
   session_id: text.optional(),
-  rating: z.coerce.number().int().min(-1).max(1).optional(),
+  rating: integer(-1, 1).optional(),
   ...pageQuery,
   ...cursorQuery,
 })

@@ -82,8 +82,9 @@ interface PageAsked {
 async function readPage(tx: Tx, organizationId: string, asked: PageAsked): Promise<SeriesRow[]> {
   const { interval, columns, filter } = asked
   const whole = new Set<Column>([...columns, ...(filter.userIds ? (['user_id'] as const) : [])])
-  const isFromSums = sourcesOf(asked.period, whole, interval).some(({ table }) => table === 'usage_slices')
-  let spanMs = isFromSums ? SPANS_MS[interval].ofSums : SPANS_MS[interval].ofRows
+  const isSlice = sourcesOf(asked.period, whole, interval).some(({ table }) => table === 'usage_slices')
+  // Users are many, whatever they are summed from.
+  let spanMs = isSlice && !whole.has('user_id') ? SPANS_MS[interval].ofFew : SPANS_MS[interval].ofMany
   let { after } = asked
   // The first bucket may have begun before the period.
   let start = new Date(Math.max(asked.period.start.getTime(), after?.startsAt?.getTime() ?? 0))
@@ -104,11 +105,11 @@ async function readPage(tx: Tx, organizationId: string, asked: PageAsked): Promi
 const DAY_MS = 86_400_000
 const FOREVER_MS = 100 * 366 * DAY_MS
 
-const SPANS_MS: Record<Interval, { ofSums: number; ofRows: number }> = {
-  hour: { ofSums: 62 * DAY_MS, ofRows: DAY_MS },
-  day: { ofSums: 366 * DAY_MS, ofRows: 4 * DAY_MS },
-  month: { ofSums: FOREVER_MS, ofRows: 62 * DAY_MS },
-  total: { ofSums: FOREVER_MS, ofRows: FOREVER_MS },
+const SPANS_MS: Record<Interval, { ofFew: number; ofMany: number }> = {
+  hour: { ofFew: 62 * DAY_MS, ofMany: DAY_MS },
+  day: { ofFew: 366 * DAY_MS, ofMany: 4 * DAY_MS },
+  month: { ofFew: FOREVER_MS, ofMany: 62 * DAY_MS },
+  total: { ofFew: FOREVER_MS, ofMany: FOREVER_MS },
 }
 
 function groupOf(columns: readonly Column[], keys: readonly string[]): Partial<Record<Column, string>> {

@@ -9,7 +9,7 @@ export type Interval = 'hour' | 'day' | 'month' | 'total'
 export type Source =
   | { table: 'attempts'; from: Date; to: Date }
   | { table: 'usage_daily'; from: Date; to: Date }
-  | { table: 'usage_slices'; slice: string; from: Date; to: Date }
+  | { table: 'usage_slices'; slice: string; by: 'quarter' | 'day'; from: Date; to: Date }
 
 /** The slices of `usage_slices`: those by quarter of an hour fit the hours and days of every zone, those by day only days of UTC. */
 const SLICES: { slice: string; by: 'quarter' | 'day'; columns: readonly Column[] }[] = [
@@ -31,8 +31,13 @@ export function sourcesOf(period: Period, columns: ReadonlySet<Column>, interval
       (slice.by === 'quarter' || areDaysWhole) && [...columns].every((column) => slice.columns.includes(column)),
   )
   if (fit) {
-    const stepMs = fit.by === 'quarter' ? QUARTER_MS : DAY_MS
-    return divide(period, stepMs, (range) => ({ table: 'usage_slices', slice: fit.slice, ...range }))
+    const { slice, by } = fit
+    return divide(period, by === 'quarter' ? QUARTER_MS : DAY_MS, (range) => ({
+      table: 'usage_slices',
+      slice,
+      by,
+      ...range,
+    }))
   }
   if (areDaysWhole && !columns.has('session_id')) {
     return divide(period, DAY_MS, (range) => ({ table: 'usage_daily', ...range }))

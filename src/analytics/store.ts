@@ -239,7 +239,8 @@ function sessionsMatching(organizationId: string, { period, userIds, activeSince
   const conditions = [
     sql`organization_id = ${organizationId} and started_at >= ${period.start} and started_at < ${period.end}`,
   ]
-  if (userIds) conditions.push(sql`user_id = any(${[...userIds]}::uuid[])`)
+  // A user's sessions are owned by the user, which is how the primary key finds them.
+  if (userIds) conditions.push(sql`owner_id = any(${[...userIds]}::uuid[])`)
   if (isActive === true) conditions.push(sql`last_request_at > ${activeSince}`)
   if (isActive === false) conditions.push(sql`last_request_at <= ${activeSince}`)
   return sql.join(conditions, sql` and `)

@@ -87,13 +87,21 @@ function selectFrom(
 ): RawBuilder<unknown> {
   const { at, where, from } = placeOf(organizationId, source)
   const conditions = [where, ...conditionsOf(filter, source.table)]
+  const isByQuarter = source.table === 'usage_slices' && source.by === 'quarter' && interval !== 'total'
   const selected = [
-    sql`${bucketOf(at, interval, timeZone)} as bucket`,
+    sql`${isByQuarter ? sql`quarters.bucket` : bucketOf(at, interval, timeZone)} as bucket`,
     ...columns.map((column) => sql.ref(`usage.${column}`)),
     ...COUNTERS.map((name) => sql.ref(`usage.${name}`)),
     source.table === 'attempts' ? sql`usage.opened_at as last_request_at` : sql`usage.last_request_at`,
   ]
-  return sql`select ${sql.join(selected)} from ${from} where ${sql.join(conditions, sql` and `)}`
+  // Which bucket a quarter of an hour belongs to is asked once for each quarter, not once for each row: time zones are slow.
+  const quarters = isByQuarter
+    ? sql`join (
+        select quarter, ${bucketOf(sql`quarter`, interval, timeZone)} as bucket
+        from generate_series(${source.from}::timestamptz, ${source.to}::timestamptz, interval '15 minutes') as quarter
+      ) as quarters on quarters.quarter = usage.starts_at`
+    : sql``
+  return sql`select ${sql.join(selected)} from ${from} ${quarters} where ${sql.join(conditions, sql` and `)}`
 }
 
 function placeOf(organizationId: string, source: Source) {

@@ -15,6 +15,11 @@ export async function ensureInstanceSecret(tx: Tx, name: string, sealed: string)
   return row.sealed
 }
 
+export async function findInstanceSecret(tx: Tx, name: string): Promise<string | undefined> {
+  const row = await tx.selectFrom('instance_secrets').select('sealed').where('name', '=', name).executeTakeFirst()
+  return row?.sealed
+}
+
 /** An organization's newest data key; `sealed` becomes its first one when it has none. */
 export async function ensureDataKey(tx: Tx, organizationId: string, version: number, sealed: string) {
   await tx

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Db, Tx } from '../db/database.ts'
 import { Secret } from '../secret.ts'
-import { ensureDataKey, ensureInstanceSecret, findDataKey } from './vault-store.ts'
+import { ensureDataKey, ensureInstanceSecret, findDataKey, findInstanceSecret } from './vault-store.ts'
 
 /**
  * Keeps what must not be read: upstream keys are sealed under their organization's data key, data keys under the master key.
@@ -14,6 +14,8 @@ export interface Vault {
   /** For many texts of one organization: its key is read once. What is sealed is `enc:<key>:` and then bytes, as they are. */
   sealer(tx: Tx, organizationId: string): Promise<(context: string, plain: Buffer) => Buffer>
   openBytes(tx: Tx, organizationId: string, context: string, sealed: Buffer): Promise<Buffer>
+  /** @throws {VaultError} when the database's secrets are no longer sealed under the master key of this process. */
+  check(tx: Tx): Promise<void>
   /** A keyed hash (HMAC-SHA-256), 32 bytes: a stolen table can neither be used nor searched for known keys. */
   hash(text: string): Buffer
   /** A key of 32 bytes for one purpose (HKDF, RFC 5869): the same in every process, and whatever becomes of the master key. */
@@ -81,6 +83,10 @@ export async function openVault({ db }: { db: Db }, masterKey: Buffer): Promise<
       const name = keyNameOf(sealed.toString('latin1', 0, HEAD_BYTES_MAX))
       const key = await dataKey(tx, organizationId, name)
       return decrypt(key, `${organizationId}|${context}`, sealed.subarray(`enc:${name}:`.length))
+    },
+    async check(tx) {
+      const sealed = await findInstanceSecret(tx, PEPPER)
+      openText(master, PEPPER, sealed ?? '')
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
     deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', pepper, '', purpose, KEY_BYTES)),

@@ -25,7 +25,7 @@ export async function readOverview(tx: Tx): Promise<Overview> {
       recent.*
     from (
       select
-        count(*) as requests,
+        count(*) filter (where not is_superseded) as requests,
         count(*) filter (where cost_nano_usd is null) as unpriced_requests,
         coalesce(sum(cost_nano_usd), 0)::bigint as cost_nano_usd
       from attempts where opened_at > now() - interval '24 hours'

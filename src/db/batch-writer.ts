@@ -7,6 +7,8 @@ export interface BatchWriter<T> {
   add(item: T): void
   readonly isFull: boolean
   readonly pendingCount: number
+  /** What has waited longest. */
+  readonly oldest: T | undefined
   /** Resolves when everything added so far is written. Gives up, rejecting, when the signal says so. */
   flush(signal?: AbortSignal): Promise<void>
   /** Writes what is left, for as long as it takes or `closeTimeoutMs`. */
@@ -97,6 +99,9 @@ export function openBatchWriter<T>(options: BatchWriterOptions<T>): BatchWriter<
     },
     get pendingCount() {
       return pending.length
+    },
+    get oldest() {
+      return pending[0]
     },
     async flush(signal) {
       if (pending.length === 0 && !running) return

@@ -17,7 +17,15 @@ export interface Db {
   forOwner<T>(work: (tx: Tx) => Promise<T>): Promise<T>
   /** Connection settings for a client of its own (LISTEN needs one). */
   readonly connection: pg.ClientConfig
+  readonly pool: PoolUse
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** Connections, and those who wait for one. */
+export interface PoolUse {
+  busy: number
+  idle: number
+  waiting: number
 }
 
 export const APPLICATION_ROLE = 'openai_proxy_app'
@@ -63,6 +71,9 @@ export function openDatabase(connection: pg.ClientConfig, poolSize: number, onFa
 
   return {
     connection,
+    get pool() {
+      return { busy: pool.totalCount - pool.idleCount, idle: pool.idleCount, waiting: pool.waitingCount }
+    },
     async forOrganization(organizationId, work, timeoutMs = TIMEOUT_MS) {
       return inTransaction({ role: await applicationRole(), organizationId, timeoutMs }, work)
     },

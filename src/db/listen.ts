@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 
 /** A connection that hears NOTIFY, kept open for the life of the process. */
@@ -8,7 +9,8 @@ export interface Listener {
 }
 
 /**
- * Listens on a channel and reconnects when cut. A connection that is silently dead is found by asking it something every second.
+ * Listens on a channel and reconnects when cut. Every second it notifies itself: a connection that is silently dead, or that is
+ * alive and does not hear, as behind a transaction pooler, is found within four seconds.
  * @param onUp called whenever listening begins (again): what was sent before is lost, so revalidate what is cached.
  */
 export function listen(
@@ -21,6 +23,10 @@ export function listen(
   let isClosed = false
   let timer: NodeJS.Timeout | undefined
   let retryMs = RETRY_MIN_MS
+  /** Heard by this process alone. */
+  const ownChannel = `${channel}_${randomBytes(8).toString('hex')}`
+  /** Own notifications sent since one was heard. */
+  let unheardCount = 0
 
   async function connect(): Promise<void> {
     const fresh = new pg.Client({
@@ -32,16 +38,21 @@ export function listen(
     client = fresh
     fresh.on('error', () => lose(fresh))
     fresh.on('end', () => lose(fresh))
-    fresh.on('notification', ({ payload }) => handlers.onNotify(payload ?? ''))
+    fresh.on('notification', (message) => {
+      if (message.channel === ownChannel) unheardCount = 0
+      else handlers.onNotify(message.payload ?? '')
+    })
     try {
       await fresh.connect()
       await fresh.query(`listen ${pg.escapeIdentifier(channel)}`)
+      await fresh.query(`listen ${pg.escapeIdentifier(ownChannel)}`)
     } catch {
       lose(fresh)
       return
     }
     if (isClosed || client !== fresh) return
     isUp = true
+    unheardCount = 0
     retryMs = RETRY_MIN_MS
     handlers.onUp()
     timer = setTimeout(ping, PING_INTERVAL_MS, fresh)
@@ -49,7 +60,9 @@ export function listen(
 
   async function ping(current: pg.Client): Promise<void> {
     try {
-      await current.query('select 1')
+      if (unheardCount >= UNHEARD_MAX) throw new Error('The connection does not hear what is sent to it.')
+      unheardCount += 1
+      await current.query('select pg_notify($1, $2)', [ownChannel, ''])
       if (client === current && !isClosed) timer = setTimeout(ping, PING_INTERVAL_MS, current)
     } catch {
       lose(current)
@@ -85,5 +98,6 @@ export function listen(
 
 const PING_INTERVAL_MS = 1000
 const ANSWER_TIMEOUT_MS = 2000
+const UNHEARD_MAX = 3
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 1000

@@ -29,6 +29,7 @@ export class OrganizationCache {
   #isListening = false
   #revalidateBefore = 0
   #lastFaultAt = Number.NEGATIVE_INFINITY
+  #staleServedCount = 0
 
   constructor(options: { staleMs: number; now?: () => number }) {
     this.#staleMs = options.staleMs
@@ -62,6 +63,11 @@ export class OrganizationCache {
     this.#isListening = false
   }
 
+  /** Reads that were answered from memory because the database did not answer. */
+  get staleServedCount(): number {
+    return this.#staleServedCount
+  }
+
   #isInvalidated(entry: Entry): boolean {
     return (this.#invalidatedAt.get(entry.organizationId) ?? 0) > entry.generation
   }
@@ -78,11 +84,13 @@ export class OrganizationCache {
     // Right after a fault the database is not waited for: the read goes on behind the stale answer.
     if (this.#now() - this.#lastFaultAt < FAULT_MEMORY_MS && isServable()) {
       loading.catch(() => {})
+      this.#staleServedCount += 1
       return entry.value as T
     }
     return loading.catch((error: unknown) => {
-      if (isUnavailable(error) && isServable()) return entry.value as T
-      throw error
+      if (!isUnavailable(error) || !isServable()) throw error
+      this.#staleServedCount += 1
+      return entry.value as T
     })
   }
 

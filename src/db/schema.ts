@@ -19,6 +19,7 @@ export interface Schema {
   ratings: RatingsTable
   upstream_objects: UpstreamObjectsTable
   audit_log: AuditLogTable
+  replicas: ReplicasTable
   audit_heads: { organization_id: string; sequence: bigint; hash: Buffer }
 }
 
@@ -36,6 +37,7 @@ interface OrganizationPoliciesTable {
   unpriced_models: string
   content: string
   content_days: number
+  max_concurrent_requests: number | null
   personas: string
   system_items: string
   share_objects: string
@@ -195,6 +197,16 @@ interface UpstreamObjectsTable {
   created_at: Generated<Date>
   deleted_at: Date | null
   is_shared: Generated<boolean>
+}
+
+interface ReplicasTable {
+  id: string
+  version: string
+  name: string | null
+  started_at: Generated<Date>
+  last_seen_at: Generated<Date>
+  unshipped_records: bigint
+  journal_bytes: bigint
 }
 
 interface AuditLogTable {

@@ -1,29 +1,39 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import type { KeyRing } from '../api-keys/key-ring.ts'
+import type { Vault } from '../api-keys/vault.ts'
 import type { Authenticator } from '../auth/authenticate.ts'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
 import { decodeHeaderText } from '../http/identity-headers.ts'
 import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
 import { VERSION } from '../version.ts'
-import { checkReady, checkUpstream, type ProbeUpstream } from './service.ts'
+import { checkReady, checkUpstream, type ProbeUpstream, type Readiness } from './service.ts'
 
 export const SERVICE_NAME = 'OpenAI Inference Proxy'
 
 /** Is it alive, is it ready, and does OpenAI answer? The first three are for load balancers and need no credential. */
 export function healthRoutes(deps: {
   db: Db
+  vault: Vault
   isStopping: () => boolean
   authenticator: Authenticator
   keyRing: KeyRing
   probeUpstream: ProbeUpstream
 }): Routes {
+  /** One check at a time, however many ask. */
+  let checking: Promise<Readiness> | undefined
+  const readiness = () => {
+    checking ??= checkReady(deps).finally(() => {
+      checking = undefined
+    })
+    return checking
+  }
   return newRoutes()
     .openapi(root, (c) => c.json({ name: SERVICE_NAME, version: VERSION, status: 'operational', docs: '/docs' }, 200))
     .openapi(health, (c) => c.json({ status: 'healthy', service: SERVICE_NAME, version: VERSION }, 200))
     .openapi(live, (c) => c.json({ status: 'alive' }, 200))
     .openapi(ready, async (c) => {
-      const status = await checkReady(deps)
+      const status = deps.isStopping() ? 'stopping' : await readiness()
       return c.json({ status }, status === 'ready' ? 200 : 503)
     })
     .openapi(upstream, async (c) => {
@@ -74,7 +84,7 @@ const ready = createRoute({
   path: '/readyz',
   tags: ['health'],
   summary: 'The process takes requests (send it none if not)',
-  responses: { 200: json('Ready', statusSchema), 503: json('Stopping, or without its database', statusSchema) },
+  responses: { 200: json('Ready', statusSchema), 503: json('Not ready; `status` says why', statusSchema) },
 })
 
 const upstream = createRoute({

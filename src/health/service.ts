@@ -1,6 +1,8 @@
 import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
+import { type Vault, VaultError } from '../api-keys/vault.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import { readClock } from './store.ts'
 
 /** In the words of the earlier system. */
 export interface UpstreamHealth {
@@ -34,19 +36,26 @@ export async function checkUpstream(
   return { status: 'degraded', message, openaiStatus: 'error' }
 }
 
-/** Whether this process can take requests: it is not stopping, and the database answers. */
-export async function checkReady({
-  db,
-  isStopping,
-}: {
-  db: Db
-  isStopping: () => boolean
-}): Promise<'ready' | 'stopping' | 'no_database'> {
-  if (isStopping()) return 'stopping'
+export type Readiness = 'ready' | 'stopping' | 'no_database' | 'wrong_encryption_key' | 'clock_skew'
+
+/**
+ * Whether this process can take requests: it is not stopping, the database answers and was sealed under this process's key, and the
+ * clocks agree, without which tokens would be refused here that are valid elsewhere.
+ */
+export async function checkReady(deps: { db: Db; vault: Vault; isStopping: () => boolean }): Promise<Readiness> {
+  if (deps.isStopping()) return 'stopping'
   try {
-    await db.forOperator(async () => {})
-    return 'ready'
-  } catch {
-    return 'no_database'
+    const skewMs = await deps.db.forOperator(async (tx) => {
+      await deps.vault.check(tx)
+      const sentAt = Date.now()
+      const databaseTime = await readClock(tx)
+      // Either side of the middle is the way there and back.
+      return Math.abs((sentAt + Date.now()) / 2 - databaseTime.getTime()) - (Date.now() - sentAt) / 2
+    })
+    return skewMs > CLOCK_SKEW_MS_MAX ? 'clock_skew' : 'ready'
+  } catch (error) {
+    return error instanceof VaultError ? 'wrong_encryption_key' : 'no_database'
   }
 }
+
+const CLOCK_SKEW_MS_MAX = 2000

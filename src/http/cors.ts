@@ -34,6 +34,7 @@ const EXPOSED = [
   'X-Request-ID',
   'X-Session-ID',
   'Retry-After',
+  'Server-Timing',
   'X-RateLimit-Limit-Requests',
   'X-RateLimit-Limit-Tokens',
   'X-RateLimit-Remaining-Requests',

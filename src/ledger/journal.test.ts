@@ -11,10 +11,17 @@ import { findDeadJournals } from './recovery.ts'
 
 const SEGMENT = '00000001.journal'
 
-test('CRC-32C gives the check value of its specification', () => {
-  const value = crc32c(Buffer.from('123456789'))
+test('CRC-32C gives the check values of its specification', () => {
+  const values = [
+    Buffer.from('123456789'),
+    Buffer.alloc(32),
+    Buffer.alloc(32, 0xff),
+    Buffer.from(Array.from({ length: 32 }, (_, at) => at)),
+    Buffer.from('a'),
+    Buffer.alloc(0),
+  ].map(crc32c)
 
-  assert.equal(value, 0xe3069283)
+  assert.deepEqual(values, [0xe3069283, 0x8a9136aa, 0x62a8ab43, 0x46dd794e, 0xc1d04330, 0])
 })
 
 test('what was appended is read back in order, with its positions', async () => {

@@ -40,6 +40,7 @@ export interface Journal {
   /** True while there is no room to promise that what is begun can also be ended. */
   readonly isFull: boolean
   readonly bytes: number
+  readonly segmentCount: number
   /** An attempt opened in this segment is settled no more, or again. */
   hold(segment: number): void
   release(segment: number): void
@@ -176,6 +177,10 @@ class FileJournal implements Journal {
     return bytes
   }
 
+  get segmentCount(): number {
+    return this.#sizes.size + 1
+  }
+
   hold(segment: number): void {
     this.#held.set(segment, (this.#held.get(segment) ?? 0) + 1)
   }
@@ -293,11 +298,12 @@ class FileJournal implements Journal {
 const RESERVE = 'reserve'
 
 function toFrame(record: unknown): Buffer {
-  const payload = Buffer.from(`${String.fromCharCode(FORMAT_VERSION)}${JSON.stringify(record)}`)
-  const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length)
-  frame.writeUInt32LE(payload.length, 0)
-  frame.writeUInt32LE(crc32c(payload), 4)
-  payload.copy(frame, HEADER_BYTES)
+  const json = JSON.stringify(record)
+  const frame = Buffer.allocUnsafe(HEADER_BYTES + 1 + Buffer.byteLength(json))
+  frame[HEADER_BYTES] = FORMAT_VERSION
+  frame.write(json, HEADER_BYTES + 1)
+  frame.writeUInt32LE(frame.length - HEADER_BYTES, 0)
+  frame.writeUInt32LE(crc32c(frame.subarray(HEADER_BYTES)), 4)
   return frame
 }
 

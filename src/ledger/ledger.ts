@@ -100,6 +100,8 @@ export interface Ledger {
   open(opening: Opening, input: InputMeasure, observe: () => Progress): Attempt
   /** Attempts that are open or not yet in the database. */
   readonly pendingCount: number
+  /** For how long the oldest record has waited to be shipped; 0 when none waits. */
+  readonly oldestUnshippedMs: number
   /** Resolves when what is settled by now can be read from the database. */
   flush(signal?: AbortSignal): Promise<void>
   /** Settles an attempt that was deferred, by this process or another; of several settlements one is recorded. */
@@ -129,6 +131,10 @@ export function openLedger(deps: {
   prices: PriceTable
   onFault: (error: Error, pendingCount: number) => void
   onRefused: (attemptId: string, error: Error) => void
+  /** A row was made by this process, and is in its journal. */
+  onSettled: (row: SettledRow) => void
+  /** A batch is in the database, this long after the oldest of it came. */
+  onShipped: (delayMs: number) => void
   closeTimeoutMs: number
 }): Ledger {
   const { db, journal, prices } = deps
@@ -140,6 +146,7 @@ export function openLedger(deps: {
         if (deferred.length > 0) await insertDeferred(tx, deferred)
         if (rows.length > 0) await insertSettledAttempts(tx, rows)
       }, SHIP_TIMEOUT_MS)
+      if (items[0]) deps.onShipped(performance.now() - items[0].addedAt)
       const last = items.findLast(({ position }) => position !== undefined)?.position
       if (last) journal.shipped(last)
     },
@@ -150,6 +157,11 @@ export function openLedger(deps: {
     onFault: deps.onFault,
     onRefused: ({ row, deferred }, error) => deps.onRefused(row?.attempt_id ?? deferred?.opened.id ?? '', error),
   })
+  function ship(item: Omit<Shippable, 'addedAt'>): void {
+    if (item.row && item.position) deps.onSettled(item.row)
+    writer.add({ ...item, addedAt: performance.now() })
+  }
+
   const open = new Map<string, OpenAttempt>()
   const tokenizer = openTokenizer()
   const estimates = new Pending()
@@ -180,7 +192,7 @@ export function openLedger(deps: {
             const row = toRow(prices, record, settlement, inputTokens, times)
             const position = journal.appendWithReserve({ settled: row })
             journal.release(segment)
-            writer.add({ row, position })
+            ship({ row, position })
           }
           if (settlement.usage.source === 'estimated' && opening.inputTokensEstimate !== null)
             estimates.add(tokenizer.count(input.sample), (tokens) => settleWith(estimateInputTokens(input, tokens)))
@@ -191,7 +203,7 @@ export function openLedger(deps: {
           const deferred: DeferredRecord = { opened: record, responseId }
           const position = journal.appendWithReserve({ deferred })
           journal.release(segment)
-          writer.add({ deferred, position })
+          ship({ deferred, position })
         },
         recordProgress() {
           journal.appendWithReserve({ progress: { id, at: new Date().toISOString(), ...observe() } })
@@ -202,7 +214,7 @@ export function openLedger(deps: {
       const settledAt = new Date()
       const durationMs = settledAt.getTime() - new Date(opened.openedAt).getTime()
       const row = toRow(prices, opened, settlement, opened.opening.inputTokensEstimate, { settledAt, durationMs })
-      writer.add({ row, position: journal.appendWithReserve({ settled: row }) })
+      ship({ row, position: journal.appendWithReserve({ settled: row }) })
     },
     expectEnd(organizationId, responseId) {
       db.forOrganization(organizationId, (tx) => hastenDeferred(tx, organizationId, responseId)).catch(() => {
@@ -212,14 +224,17 @@ export function openLedger(deps: {
     get pendingCount() {
       return open.size + estimates.size + writer.pendingCount
     },
+    get oldestUnshippedMs() {
+      return writer.oldest ? performance.now() - writer.oldest.addedAt : 0
+    },
     async flush(signal) {
       await estimates.settled()
       await writer.flush(signal)
     },
     async restore(recovered) {
       const { rows, deferred, interruptedCount } = recoveredItems(prices, recovered)
-      for (const row of rows) writer.add({ row, position: undefined })
-      for (const one of deferred) writer.add({ deferred: one, position: undefined })
+      for (const row of rows) ship({ row, position: undefined })
+      for (const one of deferred) ship({ deferred: one, position: undefined })
       await writer.flush()
       return { settled: recovered.settled.length, interrupted: interruptedCount }
     },
@@ -237,6 +252,8 @@ interface Shippable {
   deferred?: DeferredRecord
   /** Undefined for rows of another process's journal. */
   position: Position | undefined
+  /** As `performance.now()` tells time. */
+  addedAt: number
 }
 
 interface OpenAttempt {

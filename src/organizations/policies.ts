@@ -15,6 +15,8 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /** Requests under way at one time on each server; null: as many as `MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION` says. */
+  maxConcurrentRequests: number | null
   /**
    * What becomes of a caller's own instructions where a persona applies: it takes their place (`replace`), both are sent (`append`),
    * or nothing displaces it (`enforce`). A persona by default gives way to them under `replace`.
@@ -42,6 +44,7 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  maxConcurrentRequests: null,
   personas: 'replace',
   systemItems: 'allow',
   shareObjects: 'user',
@@ -66,9 +69,15 @@ export async function updatePolicies(
 ): Promise<Policies> {
   requireScope(caller, 'org:admin')
   const { contentDays = DEFAULT_POLICIES.contentDays } = changes
-  if (!Number.isInteger(contentDays) || contentDays < 1 || contentDays > CONTENT_DAYS_MAX) {
+  if (!isWholeNumberTo(CONTENT_DAYS_MAX, contentDays)) {
     throw new AppError('invalid_request', `Content is kept for 1 to ${CONTENT_DAYS_MAX} whole days.`, {
       param: 'content_days',
+    })
+  }
+  const { maxConcurrentRequests = null } = changes
+  if (maxConcurrentRequests !== null && !isWholeNumberTo(CONCURRENT_REQUESTS_MAX, maxConcurrentRequests)) {
+    throw new AppError('invalid_request', `An organization has 1 to ${CONCURRENT_REQUESTS_MAX} requests under way.`, {
+      param: 'max_concurrent_requests',
     })
   }
   if (changes.models) checkModels(changes.models)
@@ -79,6 +88,7 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      max_concurrent_requests: policies.maxConcurrentRequests,
       personas: policies.personas,
       system_items: policies.systemItems,
       share_objects: policies.shareObjects,
@@ -98,6 +108,11 @@ export async function updatePolicies(
 }
 
 const CONTENT_DAYS_MAX = 3650
+const CONCURRENT_REQUESTS_MAX = 100_000
+
+function isWholeNumberTo(max: number, value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= max
+}
 
 function checkModels(models: readonly string[]): void {
   const isValid = models.length > 0 && models.length <= MODELS_MAX && models.every((model) => MODEL.test(model))
@@ -136,6 +151,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    maxConcurrentRequests: row.max_concurrent_requests,
     personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
     systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',
     shareObjects: row.share_objects === 'organization' ? 'organization' : 'user',

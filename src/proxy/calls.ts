@@ -5,12 +5,18 @@ import type { Config } from '../config.ts'
 import { Capture, type Captured } from '../content/capture.ts'
 import type { ContentWriter } from '../content/writer.ts'
 import { AppError } from '../errors.ts'
+import type { RequestRecord } from '../http/request-record.ts'
 import { estimateInputTokens, type InputMeasure, NO_INPUT } from '../ledger/estimate.ts'
 import type { Attempt, Ledger, Opening, SettledUsage } from '../ledger/ledger.ts'
 import type { Policies } from '../organizations/policies.ts'
 import type { ObjectKind } from '../ownership/kinds.ts'
 import type { OwnedObject, Owner, Ownership } from '../ownership/service.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { parseTraceParent } from '../telemetry/trace-context.ts'
+import type { RequestTrace } from '../telemetry/tracer.ts'
 import type { ByteFilter } from './byte-filter.ts'
+import { CallWatch } from './call-watch.ts'
+import type { Place } from './capacity.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, type PathId, upstreamPath } from './endpoints.ts'
 import { Exchange } from './exchange.ts'
@@ -37,6 +43,10 @@ export interface AskedCall {
   personaHeader: string | undefined
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
+  /** What it takes of the proxy's capacity. */
+  place: Place
+  record: RequestRecord
+  trace: RequestTrace | undefined
 }
 
 /** A call that may be made. */
@@ -84,7 +94,8 @@ export interface Calls {
 }
 
 export interface CallsDeps {
-  config: Pick<Config, 'openaiTotalTimeoutMs'>
+  config: Pick<Config, 'openaiTotalTimeoutMs' | 'openaiBaseUrl'>
+  metrics: Metrics
   ownership: Ownership
   ledger: Ledger
   contents: ContentWriter
@@ -92,12 +103,12 @@ export interface CallsDeps {
 }
 
 export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
-  const { config, ownership, ledger, contents, upstream } = deps
+  const { config, metrics, ownership, ledger, contents, upstream } = deps
   const exchanges = new Set<Exchange>()
   const drains = new Drains()
 
   function makeMetered(call: MeteredCall, attemptNumber: number): void {
-    const { response, endpoint, identity, policies, key, persona, asks, input, captured } = call
+    const { response, endpoint, identity, policies, place, key, persona, asks, input, captured } = call
     const { organizationId } = identity
     const opening: Opening = {
       requestId: call.requestId,
@@ -116,10 +127,12 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
     }
     // What went between caller and proxy: the persona's text is in its version, and stays there.
     const content = policies.content === 'full' ? new Capture() : undefined
+    const watch = watchCall(call, asks.model)
     const attempt = ledger.open(opening, input ?? NO_INPUT, () => exchange.progress())
     const exchange: Exchange = new Exchange({
       response,
       attempt,
+      watch,
       meter: endpoint.meter,
       modelRequested: () => {
         opening.modelRequested = asks.model
@@ -137,6 +150,7 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
       capture: content,
       onId: recorder(call, asks.isStored),
       onSuccess: () => {},
+      onAnswer: () => place.releaseBody(),
       refuse: call.refuse,
       tryAgain: call.isRepeatable && attemptNumber < ATTEMPTS_MAX ? again(call, attemptNumber + 1) : undefined,
       onClose: (wasSent) => {
@@ -146,7 +160,7 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
         contents.keep({ organizationId, attemptId: attempt.id, days, request: captured(), response: content.take() })
       },
     })
-    dispatch(exchange, call)
+    dispatch(exchange, call, watch)
   }
 
   /** Apart from the closures above, so that they do not keep the body alive for as long as its answer takes. */
@@ -155,11 +169,13 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
   }
 
   function makePlain(call: AdmittedCall): void {
-    const { response, endpoint, ids, identity } = call
+    const { response, endpoint, ids, identity, place } = call
     const { organizationId } = identity
     const id = ids.at(-1)?.id ?? ''
+    const watch = watchCall(call, null)
     const exchange: Exchange = new Exchange({
       response,
+      watch,
       // Should this answer be the first to tell the end of what goes on in the background, that is asked for at once.
       attempt: endpoint.tellsEndOf ? { ...NO_ATTEMPT, settle: () => ledger.expectEnd(organizationId, id) } : NO_ATTEMPT,
       meter: endpoint.tellsEndOf ?? 'none',
@@ -180,10 +196,11 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
         ownership.forget(organizationId, [id]).catch(() => {})
       },
       refuse: call.refuse,
+      onAnswer: () => place.releaseBody(),
       tryAgain: undefined,
       onClose: () => exchanges.delete(exchange),
     })
-    dispatch(exchange, call)
+    dispatch(exchange, call, watch)
   }
 
   function recorder({ identity, subject, persona, key }: AdmittedCall, isStored: boolean) {
@@ -197,12 +214,18 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
     }
   }
 
-  function dispatch(exchange: Exchange, call: AdmittedCall): void {
+  function watchCall({ response, endpoint, record, trace, key }: AdmittedCall, model: string | null): CallWatch {
+    const baseUrl = key.baseUrl ?? config.openaiBaseUrl.href
+    return new CallWatch({ record, response, metrics, span: trace?.begin({ endpoint: endpoint.name, model, baseUrl }) })
+  }
+
+  function dispatch(exchange: Exchange, call: AdmittedCall, watch: CallWatch): void {
     const { request, endpoint, requestId, identity, policies, ids, query, key, body } = call
     const headers = upstreamHeaders(request.rawHeaders, {
       upstreamKey: key.secret.reveal(),
       body,
       requestId,
+      traceparent: watch.traceparent ?? validTraceParent(request.headers.traceparent),
       namespace: (value) =>
         policies.identifiers === 'as_sent' ? value : identifiers.hash(identity, 'idempotency_key', value),
     })
@@ -225,6 +248,11 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
       for (const exchange of exchanges) exchange.cut(error)
     },
   }
+}
+
+/** Of the caller, for OpenAI: as it came, or not at all. */
+export function validTraceParent(text: string | string[] | undefined): string | undefined {
+  return typeof text === 'string' && parseTraceParent(text) ? text : undefined
 }
 
 const ATTEMPTS_MAX = 2

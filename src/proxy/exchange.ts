@@ -2,11 +2,12 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import type { Capture } from '../content/capture.ts'
 import { AppError, toErrorBody } from '../errors.ts'
-import type { Attempt, Ending, Progress, SettledUsage } from '../ledger/ledger.ts'
+import type { Attempt, Ending, Progress, SettledUsage, Settlement } from '../ledger/ledger.ts'
 import type { ObjectKind } from '../ownership/kinds.ts'
 import { type AnswerIds, type HandedOut, watchIds } from './answer-ids.ts'
 import { type AnswerWatcher, type Meter, watchAnswer } from './answer-watcher.ts'
 import type { ByteFilter } from './byte-filter.ts'
+import type { CallWatch } from './call-watch.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import type { HiddenText } from './hidden-text.ts'
@@ -17,6 +18,7 @@ import { refusalFor, upstreamFault } from './upstream.ts'
 export interface ExchangeOptions {
   response: ServerResponse
   attempt: Attempt
+  watch: CallWatch
   meter: Meter
   /** Asked for when the call is settled: a form may name its model behind its files. */
   modelRequested: () => string | null
@@ -45,6 +47,8 @@ export interface ExchangeOptions {
   refuse(error: AppError): void
   /** Given while a call that could not leave may be made again; nothing has been sent to anyone then. */
   tryAgain: (() => void) | undefined
+  /** OpenAI has begun to answer: it has the request. */
+  onAnswer(): void
   /** Called once, when nothing more will be read or written. */
   onClose(wasSent: boolean): void
 }
@@ -125,7 +129,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     if (status < 200) return
     this.#httpStatus = status
-    this.#firstByteMs = Math.round(performance.now() - this.#startedAt)
+    const upstreamMs = performance.now() - this.#startedAt
+    this.#firstByteMs = Math.round(upstreamMs)
+    this.#options.onAnswer()
     this.#upstreamRequestId = headerText(headers['x-request-id'])
     const { hidden } = this.#options
     const refusal = refusalFor(status) ?? (hidden && isEncoded(headers) ? unreadable() : undefined)
@@ -146,6 +152,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
     const kept = clientHeaders(headers, hidden || this.#isFiltered ? 'edited' : 'as it came')
+    this.#options.watch.head(upstreamMs)
     this.#unsentHead = () => this.#response.writeHead(status, kept)
     // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.
     if (!hidden || this.#isStream) this.#sendHead()
@@ -171,6 +178,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     if (this.#watcher.end) this.#settleAnswer()
     if (passing.length === 0) return
+    if (this.#isStream) this.#options.watch.piece()
     this.#sendHead()
     if (!this.#response.write(passing)) {
       controller.pause()
@@ -284,11 +292,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #settle(ending: Ending | 'pending', errorCode: string | null, usage: SettledUsage): void {
     const watcher = this.#watcher
     const goesOn = ending === 'pending' || (this.#options.isBackground && watcher?.end === undefined)
-    if (goesOn && watcher?.responseId && this.#httpStatus === 200) {
-      this.#options.attempt.defer(watcher.responseId)
-      return
-    }
-    this.#options.attempt.settle({
+    const settlement: Settlement = {
       ending: ending === 'pending' ? 'completed' : ending,
       errorCode,
       usage,
@@ -298,7 +302,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
       modelUsed: watcher?.end?.modelUsed ?? watcher?.modelUsed ?? this.#options.modelRequested(),
       serviceTier: watcher?.end?.serviceTier ?? watcher?.serviceTier ?? null,
       firstByteMs: this.#firstByteMs,
-    })
+    }
+    this.#options.watch.settled(settlement)
+    if (goesOn && watcher?.responseId && this.#httpStatus === 200) this.#options.attempt.defer(watcher.responseId)
+    else this.#options.attempt.settle(settlement)
   }
 
   /** What a call that was cut has probably used. What never left for OpenAI has used nothing. */

@@ -7,6 +7,7 @@ import type { Admission } from './admission.ts'
 import { editBody } from './body-edits.ts'
 import type { EditCall } from './call-edits.ts'
 import type { AdmittedCall, AskedCall } from './calls.ts'
+import type { Place } from './capacity.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { ClientFrame } from './frames.ts'
 import { itemsToKeep } from './personas.ts'
@@ -15,6 +16,7 @@ import type { Reference } from './references.ts'
 /** What was said when a WebSocket was opened, and holds for each of its frames. */
 export interface SocketOpening {
   endpoint: Endpoint
+  organizationId: string
   headers: IdentityHeaders
   sessionId: string
   /** What its query names. */
@@ -27,9 +29,17 @@ export type AdmittedFrame = Pick<AdmittedCall, 'identity' | 'policies' | 'key' |
 /** Whether a frame may go, and how: each is a request of its own, by whoever its credential says at that moment. */
 export interface FrameAdmission {
   /** Who asks. @throws {AppError} as for a request over HTTP, `upgrade_required` where the organization wants no WebSockets. */
-  identify(opening: SocketOpening): Promise<Pick<AskedCall, 'identity' | 'policies' | 'owner'>>
-  /** @param heldKeyId the key that the connection is made with, once it is. */
-  admit(opening: SocketOpening, frame: ClientFrame, heldKeyId: string | undefined): Promise<AdmittedFrame>
+  identify(headers: IdentityHeaders): Promise<Pick<AskedCall, 'identity' | 'policies' | 'owner'>>
+  /**
+   * @param heldKeyId the key that the connection is made with, once it is.
+   * @param place of the response that is asked for.
+   */
+  admit(
+    opening: SocketOpening,
+    frame: ClientFrame,
+    heldKeyId: string | undefined,
+    place: Place | undefined,
+  ): Promise<AdmittedFrame>
 }
 
 export function openFrameAdmission(deps: {
@@ -40,7 +50,7 @@ export function openFrameAdmission(deps: {
 }): FrameAdmission {
   const { authenticator, policies: readPolicies, admission, editCall } = deps
 
-  async function identify({ headers }: SocketOpening): Promise<Pick<AskedCall, 'identity' | 'policies' | 'owner'>> {
+  async function identify(headers: IdentityHeaders): Promise<Pick<AskedCall, 'identity' | 'policies' | 'owner'>> {
     const credential = await authenticator.authenticate(headers.authorization)
     requireScope(credential, 'inference')
     const identity = await authenticator.identify(credential, headers.userId)
@@ -52,10 +62,12 @@ export function openFrameAdmission(deps: {
 
   return {
     identify,
-    async admit(opening, { type, payload }, heldKeyId) {
+    async admit(opening, { type, payload }, heldKeyId, place) {
       const { endpoint, headers, sessionId } = opening
       if (type !== CREATE && type !== STEER) throw unknownType(type)
-      const asker = await identify(opening)
+      const asker = await identify(headers)
+      const { organizationId } = asker.identity
+      place?.joinOrganization(organizationId, asker.policies.maxConcurrentRequests ?? undefined)
       if (payload.isBackground) throw notInBackground()
       // Where the Realtime API has its fields; what stands there would be passed on unread.
       if (payload.fields.has('response')) throw nested()

@@ -15,6 +15,8 @@ export function upstreamHeaders(
     upstreamKey: string
     body: Pick<Outgoing, 'contentType' | 'bytes'> | undefined
     requestId: string
+    /** Valid, and the caller's own or ours below it. */
+    traceparent: string | undefined
     namespace: (value: string) => string
   },
 ): string[] {
@@ -33,11 +35,14 @@ export function upstreamHeaders(
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] as string).toLowerCase()
     if (!isForwarded(name) || connectionOnly.has(name)) continue
+    // It says more about the trace, and nothing without one.
+    if (name === 'tracestate' && call.traceparent === undefined) continue
     const value = rawHeaders[at + 1] as string
     // Tenants of one OpenAI key must not get each other's answers by choosing the same one.
     headers.push(name, name === IDEMPOTENCY_KEY ? call.namespace(value) : value)
     hasClientRequestId ||= name === CLIENT_REQUEST_ID
   }
+  if (call.traceparent !== undefined) headers.push('traceparent', call.traceparent)
   // OpenAI's support finds a call by this id; without one of the client's own it is the one in our answer and our ledger.
   if (!hasClientRequestId) headers.push(CLIENT_REQUEST_ID, call.requestId)
   return headers
@@ -83,7 +88,6 @@ const FORWARDED = new Set([
   'user-agent',
   CLIENT_REQUEST_ID,
   IDEMPOTENCY_KEY,
-  'traceparent',
   'tracestate',
   // Codex and the Agents SDK.
   'originator',

@@ -32,8 +32,13 @@ export type Identifier = (typeof IDENTIFIERS)[number]
  * Reads a JSON body while it arrives, so that a large one never holds up the event loop at once.
  * @throws {AppError} `body_too_large`, or `invalid_json` for anything but one object without repeated fields: what is checked
  * here must be what OpenAI reads.
+ * @param hold told of every piece that is kept; may refuse it.
  */
-export async function readPayload(request: IncomingMessage, bytesMax: number): Promise<Payload> {
+export async function readPayload(
+  request: IncomingMessage,
+  bytesMax: number,
+  hold: (bytes: number) => void,
+): Promise<Payload> {
   const reader = new PayloadReader()
   let length = 0
   try {
@@ -41,6 +46,7 @@ export async function readPayload(request: IncomingMessage, bytesMax: number): P
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       length += chunk.length
       if (length > bytesMax) throw bodyTooLarge(bytesMax)
+      hold(chunk.length)
       reader.push(chunk)
     }
   } catch (error) {

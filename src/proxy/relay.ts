@@ -10,16 +10,19 @@ import type { IdentityHeaders } from '../http/identity-headers.ts'
 import type { Logger } from '../http/log.ts'
 import { readBody } from '../http/read-body.ts'
 import { linger } from '../http/refuse.ts'
+import type { RequestRecord } from '../http/request-record.ts'
 import { newSessionId } from '../ids.ts'
 import type { PriceTable } from '../ledger/pricing.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
 import type { PersonaDirectory } from '../personas/directory.ts'
+import type { RequestTrace } from '../telemetry/tracer.ts'
 import { openAdmission } from './admission.ts'
 import { checkBatchInput } from './batch-input.ts'
 import { editBody } from './body-edits.ts'
 import { refuseBodyByHeaders, refuseFormByHeaders } from './body-headers.ts'
 import { openCallEdits } from './call-edits.ts'
 import { type AdmittedCall, type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
+import type { Capacity } from './capacity.ts'
 import { listModels } from './catalogue.ts'
 import type { Endpoint, PathId } from './endpoints.ts'
 import { type Form, openForm } from './form.ts'
@@ -33,7 +36,6 @@ import { boundaryOf } from './multipart.ts'
 import { listOwn } from './own-list.ts'
 import { type Payload, readPayload } from './payload.ts'
 import type { UsedPersona } from './personas.ts'
-import { Places } from './places.ts'
 import type { Reference } from './references.ts'
 import { openSockets, type Upgrade } from './sockets.ts'
 import { namedByTarget, readQuery } from './target.ts'
@@ -59,11 +61,15 @@ export interface RelayCall {
   query: string
   /** Answers with an error of the proxy's own. */
   refuse(error: AppError): void
+  record: RequestRecord
+  /** When traces are made. */
+  trace: RequestTrace | undefined
 }
 
 export interface RelayDeps extends CallsDeps {
   config: Config
   log: Logger
+  capacity: Capacity
   authenticator: Authenticator
   keyRing: KeyRing
   vault: Pick<Vault, 'deriveKey'>
@@ -73,31 +79,32 @@ export interface RelayDeps extends CallsDeps {
 }
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { config, authenticator, upstream, prices, personas, policies: readPolicies } = deps
+  const { config, capacity, authenticator, upstream, prices, personas, policies: readPolicies } = deps
   const identifiers = openIdentifiers(deps.vault.deriveKey('identifiers'))
   const calls = openCalls(deps, identifiers)
   const admission = openAdmission(deps)
   const batchLimits = { lineBytesMax: config.requestBodyBytesMax, timeoutMs: config.openaiTotalTimeoutMs }
   const editCall = openCallEdits({ personas, identifiers })
-  const places = new Places(config.concurrentRequestsMax)
-  const sockets = openSockets({ ...deps, admission, editCall, places })
+  const sockets = openSockets({ ...deps, admission, editCall })
 
   /** One request, as a story: admit, identify, read, check all that it names, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
-    places.take()
-    response.once('close', () => places.free())
+    const place = capacity.enter()
+    response.once('close', () => place.leave())
     const { headers, ...target } = call
     const sessionId = headers.sessionId ?? newSessionId()
     response.setHeader('x-session-id', sessionId)
     const credential: Credential = await authenticator.authenticate(headers.authorization)
+    call.record.organizationId = credential.organizationId
     requireScope(credential, 'inference')
+    const policies = await readPolicies(credential.organizationId)
+    place.joinOrganization(credential.organizationId, policies.maxConcurrentRequests ?? undefined)
     if (endpoint.isolation === 'here') {
       await readBody(request, config.requestBodyBytesMax)
       response.writeHead(204).end()
       return
     }
     const identity = await authenticator.identify(credential, headers.userId)
-    const policies = await readPolicies(identity.organizationId)
     const { organizationId, userId } = identity
     const owner = { organizationId, userId, sharing: policies.shareObjects }
     const asked: AskedCall = {
@@ -110,6 +117,7 @@ export function createRelay(deps: RelayDeps): Relay {
       identity,
       owner,
       policies,
+      place,
     }
 
     if (endpoint.lists) return answer(response, await listOwn(deps, { ...endpoint.lists, ...ownList(asked) }))
@@ -129,9 +137,11 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   async function relayJson(asked: AskedCall, named: Reference[]): Promise<void> {
-    const { request, response, endpoint, policies } = asked
+    const { request, response, endpoint, policies, place, record } = asked
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
-    const payload = await readPayload(request, config.requestBodyBytesMax)
+    const receivingAt = performance.now()
+    const payload = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
+    record.receiveMs = performance.now() - receivingAt
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
     const fineTuned = admission.requireUsable(endpoint, policies, payload)
     const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
@@ -237,10 +247,10 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   async function relayCatalogue(asked: AskedCall): Promise<void> {
-    const { response, ids, policies, owner } = asked
+    const { response, ids, query, policies, owner } = asked
     const id = ids[0]?.id
     const fineTuned = id === undefined ? [] : requireModels(policies, [id])
-    const admitted = await admission.admit(asked, fineTuned)
+    const admitted = await admission.admit(asked, [...namedByTarget(ids, readQuery(query)), ...fineTuned])
     if (id === undefined) answer(response, await listModels(deps, { key: admitted.key, owner, policies }))
     else if (!response.destroyed) calls.makePlain(admitted)
   }

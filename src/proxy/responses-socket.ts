@@ -4,16 +4,18 @@ import type { Config } from '../config.ts'
 import { captureBody } from '../content/capture.ts'
 import type { ContentWriter } from '../content/writer.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
+import { openRequestRecord, type RequestRecord } from '../http/request-record.ts'
 import { newRequestId } from '../ids.ts'
 import { measureInput } from '../ledger/estimate.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { Ownership } from '../ownership/service.ts'
+import type { CallWatch } from './call-watch.ts'
+import type { Capacity, Place } from './capacity.ts'
 import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { type AdmittedFrame, CREATE, type FrameAdmission, type SocketOpening } from './frame-admission.ts'
 import { type ClientFrame, errorFrame, readClientFrame, readServerFrame, refusalFrame } from './frames.ts'
 import { Lanes } from './lanes.ts'
-import type { Places } from './places.ts'
-import { SocketResponse } from './socket-response.ts'
+import { type SocketCall, SocketResponse } from './socket-response.ts'
 import { opened, UpstreamRefusal } from './upstream-socket.ts'
 
 export interface ResponsesSocketOptions {
@@ -22,12 +24,16 @@ export interface ResponsesSocketOptions {
   ownership: Ownership
   contents: ContentWriter
   frames: FrameAdmission
-  places: Places
+  capacity: Capacity
   drains: Drains
   opening: SocketOpening
   client: WebSocket
   /** A connection to OpenAI that is about to open. */
   connect(key: UpstreamKey): WebSocket
+  /** What is told of the call for a response. */
+  watch(record: RequestRecord, key: UpstreamKey, model: string | null): CallWatch
+  /** A response, or a frame that asked for one and was refused, is over. */
+  onResponseOver(record: RequestRecord): void
   /** A frame failed in a way nobody foresaw. */
   onFault(error: unknown): void
   /** Called once, when nothing more will be read, written or recorded. */
@@ -129,43 +135,52 @@ export class ResponsesSocket {
 
   /** A response is asked for. */
   async #create(frame: ClientFrame): Promise<void> {
-    const { places } = this.#options
-    if (this.inFlightCount >= RESPONSES_MAX) throw tooMany()
-    places.take()
+    const record = this.#newRecord()
     let response: SocketResponse | undefined
+    let place: Place | undefined
     try {
-      const admitted = await this.#admit(frame)
-      if (this.#client.readyState !== this.#client.OPEN) return places.free()
-      response = this.#open(frame, admitted)
+      if (this.inFlightCount >= RESPONSES_MAX) throw tooMany()
+      place = this.#options.capacity.enter()
+      place.holdBody(frame.payload.bytes.length)
+      const admitted = await this.#admit(frame, place)
+      if (this.#client.readyState !== this.#client.OPEN) {
+        place.leave()
+        return
+      }
+      response = this.#open(frame, admitted, record, place)
       this.#lanes.expect(response)
       await this.#send(admitted, response)
+      place.releaseBody()
     } catch (error) {
-      if (!response) places.free()
-      else if (error instanceof UpstreamRefusal) response.refuse(error.status, error.error)
-      else response.end('upstream_error', error instanceof AppError ? error.code : 'internal_error')
+      record.errorCode = error instanceof AppError ? error.code : undefined
+      if (error instanceof UpstreamRefusal) response?.refuse(error.status, error.error)
+      else response?.end('upstream_error', record.errorCode ?? 'internal_error')
+      if (!response) {
+        place?.leave()
+        this.#options.onResponseOver(record)
+      }
       throw error
     }
   }
 
   /** What is under way is steered. */
   async #pass(frame: ClientFrame): Promise<void> {
-    await this.#send(await this.#admit(frame), undefined)
+    await this.#send(await this.#admit(frame, undefined), undefined)
   }
 
-  async #admit(frame: ClientFrame): Promise<AdmittedFrame> {
+  async #admit(frame: ClientFrame, place: Place | undefined): Promise<AdmittedFrame> {
     const { frames, opening } = this.#options
-    const admitted = await frames.admit(opening, frame, this.#key?.apiKeyId)
+    const admitted = await frames.admit(opening, frame, this.#key?.apiKeyId, place)
     this.#clientGone = admitted.policies.clientGone
     return admitted
   }
 
-  #open(frame: ClientFrame, admitted: AdmittedFrame): SocketResponse {
-    const { opening, places } = this.#options
+  #open(frame: ClientFrame, admitted: AdmittedFrame, record: RequestRecord, place: Place): SocketResponse {
+    const { endpoint, sessionId } = this.#options.opening
     const { payload, streamId } = frame
-    const { endpoint, sessionId } = opening
     const call = {
       ...admitted,
-      requestId: newRequestId(),
+      requestId: record.requestId,
       endpoint,
       sessionId,
       streamId,
@@ -174,12 +189,22 @@ export class ResponsesSocket {
       input: measureInput(admitted.bytes),
       captured: admitted.policies.content === 'full' ? captureBody(payload.bytes) : undefined,
     }
-    return new SocketResponse(
-      this.#options,
-      call,
-      () => this.#upstreamRequestId,
-      () => places.free(),
-    )
+    return this.#newResponse(call, record, () => place.leave())
+  }
+
+  #newRecord(): RequestRecord {
+    const { endpoint, organizationId } = this.#options.opening
+    return Object.assign(openRequestRecord(newRequestId()), { endpoint: endpoint.name, organizationId })
+  }
+
+  #newResponse(call: Omit<SocketCall, 'watch'>, record: RequestRecord, leave: () => void): SocketResponse {
+    const { watch, onResponseOver } = this.#options
+    const watched = { ...call, watch: watch(record, call.key, call.model) }
+    const onOver = () => {
+      leave()
+      onResponseOver(record)
+    }
+    return new SocketResponse(this.#options, watched, () => this.#upstreamRequestId, onOver)
   }
 
   async #send({ key, bytes }: AdmittedFrame, response: SocketResponse | undefined): Promise<void> {
@@ -260,16 +285,12 @@ export class ResponsesSocket {
     if (response?.isOver) this.#closeIfDone()
   }
 
-  /** A response that nobody asked for begins: it follows one that was steered. */
+  /** A response that nobody asked for begins: it follows one that was steered. What has begun cannot be refused a place. */
   #follow({ call, id }: SocketResponse): SocketResponse {
-    const { places } = this.#options
-    const next = new SocketResponse(
-      this.#options,
-      { ...call, requestId: newRequestId(), previousResponseId: id ?? undefined, captured: undefined },
-      () => this.#upstreamRequestId,
-      () => places.free(),
-    )
-    places.takeAnyway()
+    const record = this.#newRecord()
+    const { requestId } = record
+    const settings = { ...call, requestId, previousResponseId: id ?? undefined, captured: undefined }
+    const next = this.#newResponse(settings, record, () => {})
     next.isSent = true
     next.isAbandoned = this.#drainTimer !== undefined
     return next

@@ -2,9 +2,10 @@ import { Capture, type Captured } from '../content/capture.ts'
 import type { ContentWriter } from '../content/writer.ts'
 import type { AppError } from '../errors.ts'
 import { estimateInputTokens, type InputMeasure } from '../ledger/estimate.ts'
-import type { Attempt, Ending, Ledger, SettledUsage } from '../ledger/ledger.ts'
+import type { Attempt, Ending, Ledger, SettledUsage, Settlement } from '../ledger/ledger.ts'
 import type { Ownership } from '../ownership/service.ts'
 import { type AnswerIds, watchIds } from './answer-ids.ts'
+import type { CallWatch } from './call-watch.ts'
 import type { AdmittedCall } from './calls.ts'
 import { errorFrame, type ServerFrame } from './frames.ts'
 import { HiddenText } from './hidden-text.ts'
@@ -22,6 +23,7 @@ export type SocketCall = Pick<
   previousResponseId: string | undefined
   input: InputMeasure
   captured: Captured | undefined
+  watch: CallWatch
 }
 
 interface Deps {
@@ -114,6 +116,7 @@ export class SocketResponse {
   onEvent(frame: ServerFrame, bytes: Buffer): void {
     this.lastMovedAt = performance.now()
     this.#firstByteMs ??= Math.round(this.lastMovedAt - this.askedAt)
+    this.call.watch.piece()
     this.#trust()
     if (frame.isDelta) {
       this.#deltaCount += 1
@@ -173,7 +176,7 @@ export class SocketResponse {
     if (this.#isOver) return
     this.#isOver = true
     this.#trust()
-    this.#attempt.settle({
+    const settlement: Settlement = {
       ending,
       errorCode,
       usage,
@@ -183,7 +186,9 @@ export class SocketResponse {
       modelUsed: this.#events.modelUsed ?? this.call.model,
       serviceTier: this.#events.serviceTier,
       firstByteMs: this.#firstByteMs,
-    })
+    }
+    this.#attempt.settle(settlement)
+    this.call.watch.settled(settlement)
     // The event that ends it is still on its way to the client.
     queueMicrotask(() => this.#keepContent())
     this.#onOver()

@@ -6,17 +6,19 @@ import type { Authenticator } from '../auth/authenticate.ts'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../http/log.ts'
+import { outcomeOf, type RequestRecord } from '../http/request-record.ts'
 import { newSessionId } from '../ids.ts'
 import type { PolicyReader } from '../organizations/policies.ts'
 import type { Admission } from './admission.ts'
 import type { EditCall } from './call-edits.ts'
-import type { CallsDeps } from './calls.ts'
+import { CallWatch } from './call-watch.ts'
+import { type CallsDeps, validTraceParent } from './calls.ts'
+import type { Capacity } from './capacity.ts'
 import { Drains } from './drains.ts'
 import { type Endpoint, upstreamPath } from './endpoints.ts'
 import { openFrameAdmission } from './frame-admission.ts'
 import { errorFrame } from './frames.ts'
 import { upstreamHeaders } from './headers.ts'
-import type { Places } from './places.ts'
 import type { RelayCall } from './relay.ts'
 import { ResponsesSocket } from './responses-socket.ts'
 import { namedByTarget, readQuery } from './target.ts'
@@ -50,10 +52,10 @@ export function openSockets(
     policies: PolicyReader
     admission: Admission
     editCall: EditCall
-    places: Places
+    capacity: Capacity
   },
 ): Sockets {
-  const { config, log, upstream, admission } = deps
+  const { config, log, metrics, upstream, admission } = deps
   const frames = openFrameAdmission(deps)
   const drains = new Drains()
   const open = new Set<ResponsesSocket>()
@@ -93,22 +95,22 @@ export function openSockets(
 
   return {
     async upgrade({ request, response, socket, head }, endpoint, call) {
-      const { headers, requestId, query } = call
+      const { headers, requestId, query, record, trace } = call
       if (isStopping) throw shuttingDown()
       const sessionId = headers.sessionId ?? newSessionId()
       response.setHeader('x-session-id', sessionId)
       const named = namedByTarget([], readQuery(query))
-      const opening = { endpoint, headers, sessionId, named }
-      const asker = await frames.identify(opening)
+      const asker = await frames.identify(headers)
+      const { organizationId } = asker.identity
+      record.organizationId = organizationId
+      const opening = { endpoint, organizationId, headers, sessionId, named }
       checkHandshake(request)
       // Whoever has no key learns it here; which one it will be depends on what the first frame names.
       await admission.admit({ ...asker, ids: [] }, named)
-      const { organizationId } = asker.identity
       if (isStopping) throw shuttingDown()
       enter(organizationId)
       answers.set(request, [`X-Request-ID: ${requestId}`, `X-Session-ID: ${sessionId}`])
       response.detachSocket(socket as typeof request.socket)
-      const startedAt = performance.now()
       let client: WebSocket | undefined
       server.handleUpgrade(request, socket, head, (opened) => {
         client = opened
@@ -131,21 +133,26 @@ export function openSockets(
               upstreamKey: key.secret.reveal(),
               body: undefined,
               requestId,
+              traceparent: validTraceParent(request.headers.traceparent),
               // Nothing is repeated on a socket: no two requests could be taken for one.
               namespace: () => requestId,
             }),
           ),
+        watch: (record, key, model) => {
+          const baseUrl = key.baseUrl ?? config.openaiBaseUrl.href
+          return new CallWatch({ record, metrics, span: trace?.begin({ endpoint: endpoint.name, model, baseUrl }) })
+        },
+        onResponseOver(response) {
+          const outcome = outcomeOf(response, { status: null, isComplete: false })
+          metrics.requestEnded(response, outcome)
+          log.info({ ...toLog(response, outcome), socket_request_id: requestId })
+        },
         onFault: (error) => log.error({ request_id: requestId, err: error }, 'a frame failed unexpectedly'),
         onClose() {
           open.delete(responses)
           leave(organizationId)
-          log.info({
-            request_id: requestId,
-            session_id: sessionId,
-            path: endpoint.path,
-            status: 101,
-            duration_ms: Math.round(performance.now() - startedAt),
-          })
+          trace?.end(record, 'completed', 101)
+          log.info({ ...toLog(record, 'completed'), session_id: sessionId, status: 101 })
         },
       })
       open.add(responses)
@@ -160,6 +167,17 @@ export function openSockets(
     cutAll(error) {
       for (const one of open) one.cut(error)
     },
+  }
+}
+
+function toLog(record: RequestRecord, outcome: string): Record<string, unknown> {
+  return {
+    request_id: record.requestId,
+    endpoint: record.endpoint,
+    organization_id: record.organizationId,
+    outcome,
+    error_code: record.errorCode,
+    duration_ms: Math.round(performance.now() - record.startedAt),
   }
 }
 

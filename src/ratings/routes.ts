@@ -2,6 +2,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Authenticator } from '../auth/authenticate.ts'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
+import { decodeHeaderText } from '../http/identity-headers.ts'
 import { errorResponses, json, security, timestamp } from '../http/openapi.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { listRatingsOf, rateResponse } from './service.ts'
@@ -11,7 +12,7 @@ export function ratingRoutes(deps: { db: Db; ledger: Ledger; authenticator: Auth
   return newRoutes().openapi(rate, async (c) => {
     const { rating, feedback } = c.req.valid('json')
     const { caller } = c.var
-    const header = c.req.header('x-user-id')
+    const header = decodeHeaderText(c.req.header('x-user-id'), 'x-user-id')
     const isUserKnown = caller.boundUser !== undefined || header !== undefined
     const rater = isUserKnown ? await deps.authenticator.identify(caller, header) : undefined
     const rated = await rateResponse(deps, caller, c.req.valid('param').id, {

@@ -62,7 +62,7 @@ async function inflict(proxy: TcpProxy, fault: DatabaseFault, faultMs: number): 
   await sleep(500)
 }
 
-async function waitForRows(client: pg.Client, simulator: Simulator): Promise<void> {
+export async function waitForRows(client: pg.Client, simulator: Simulator): Promise<void> {
   await simulator.ledger.idle()
   const calls = simulator.ledger.entries().filter(({ path }) => path === '/v1/responses').length
   for (let tries = 0; tries < 150; tries += 1) {
@@ -72,7 +72,8 @@ async function waitForRows(client: pg.Client, simulator: Simulator): Promise<voi
   }
 }
 
-function throughProxy(databaseUrl: string, proxy: TcpProxy): string {
+/** The same database, by way of the proxy. */
+export function throughProxy(databaseUrl: string, proxy: TcpProxy): string {
   const url = new URL(databaseUrl)
   url.hostname = '127.0.0.1'
   url.port = String(proxy.port)

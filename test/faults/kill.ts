@@ -23,6 +23,7 @@ export async function openKillRun(stack: AsyncDisposableStack) {
     DATA_DIR: await temporaryDirectory(stack),
     OPENAI_API_BASE_URL: simulator.url,
     SHUTDOWN_TIMEOUT: '10',
+    MAX_EVENT_LOOP_DELAY_MS: '60000',
     ...generateSecrets(),
   }
   await using foundation = await openFoundation(readConfig({ ...env, LOG_LEVEL: 'silent' }))
@@ -30,7 +31,7 @@ export async function openKillRun(stack: AsyncDisposableStack) {
   const admin = asAdministrator(OPERATOR, id)
   await createApiKey(foundation, admin, { upstreamKey: new Secret('sk-upstream-kill-run') })
   const { jwt } = await createToken(foundation, admin, { days: 1 })
-  return { client, simulator, env, token: jwt.reveal() }
+  return { client, simulator, env, token: jwt.reveal(), admin }
 }
 
 /** Kills the server at random moments under load, `kills` times, then lets it recover and checks the ledger. */

@@ -13,10 +13,10 @@ export interface ServerProcess {
 }
 
 /** Starts `src/main.ts` and waits until it listens. */
-export async function startServerProcess(env: Record<string, string>): Promise<ServerProcess> {
+export async function startServerProcess(env: Record<string, string>, logLevel = 'info'): Promise<ServerProcess> {
   const main = join(import.meta.dirname, '../../src/main.ts')
   const child = spawn(process.execPath, [main], {
-    env: { PATH: process.env.PATH, HOST: '127.0.0.1', PORT: '0', ...env, LOG_LEVEL: 'info' },
+    env: { PATH: process.env.PATH, HOST: '127.0.0.1', PORT: '0', DRAIN_DELAY: '0.1', ...env, LOG_LEVEL: logLevel },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const exited = once(child, 'exit')
@@ -27,6 +27,8 @@ export async function startServerProcess(env: Record<string, string>): Promise<S
   })
   const port = await new Promise<number>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
+      // A process that is killed may leave half a line.
+      if (!line.endsWith('}')) return
       const entry = JSON.parse(line) as Record<string, unknown>
       log.push(entry)
       if (entry.msg === 'listening') resolve(Number(entry.port))

@@ -1,18 +1,43 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { OPERATOR } from '../../src/auth/caller.ts'
+import { adoptObject } from '../../src/ownership/adopt.ts'
 import type { ObjectKind } from '../../src/ownership/kinds.ts'
+import type { System } from '../harness.ts'
 import { askUntil } from '../poll.ts'
 import { type Asked, ask, type Party } from './party.ts'
 
-/** One object of each kind that can be made through the proxy; those that are part of another are part of the one here. */
-export type Objects = Record<MadeKind, string>
+/** One object of each kind that a later call can name; those that are part of another are part of the one here. */
+export type Objects = Record<NamedKind, string>
 
-export type MadeKind = Exclude<ObjectKind, ElsewhereMade>
+export type NamedKind = Exclude<ObjectKind, 'realtime_session'>
 
-/** What has to be made elsewhere and adopted, and what no later call can name. */
-type ElsewhereMade = 'prompt' | 'skill' | 'connector' | 'tunnel' | 'voice' | 'model' | 'realtime_session'
+type Elsewhere = 'prompt' | 'skill' | 'connector' | 'tunnel' | 'voice' | 'model'
 
-/** Makes one of each, with the party's canary in every field that takes a text. */
-export async function makeObjects(url: string, party: Party): Promise<Objects> {
+/** One of each kind that is made elsewhere: a user's own once an operator has adopted it for them. */
+export async function adoptObjects({ server }: System, party: Party): Promise<Record<Elsewhere, string>> {
+  const { organization, user } = party
+  const digits = () => randomBytes(20).toString('hex')
+  const objects = {
+    prompt: `pmpt_${digits()}`,
+    skill: `skill_${digits()}`,
+    connector: `connector_${digits()}`,
+    tunnel: `tunnel_${digits()}`,
+    voice: `voice_${digits()}`,
+    model: `ft:gpt-4o-mini:acme::${digits()}`,
+  }
+  // What is adopted for no user is everybody's in the organization, and so nobody's own.
+  if (user === null) return objects
+  const { apiKeyId, id: organizationId } = organization
+  const userId = await organization.createUser(user)
+  for (const [kind, objectId] of Object.entries(objects) as [Elsewhere, string][]) {
+    await adoptObject(server.context, OPERATOR, organizationId, { objectId, kind, userId, apiKeyId })
+  }
+  return objects
+}
+
+/** Makes one of each of the others, with the party's canary in every field that takes a text. */
+export async function makeObjects(url: string, party: Party): Promise<Omit<Objects, Elsewhere>> {
   const { canary } = party
   const metadata = { [canary]: canary }
   const make = async (path: string, body: Asked['body']): Promise<Record<string, unknown>> => {
@@ -49,7 +74,7 @@ export async function makeObjects(url: string, party: Party): Promise<Objects> {
   const upload = await idOf('/uploads', { bytes: 1, filename: canary, mime_type: 'text/plain', purpose: 'user_data' })
   const vector_store = await idOf('/vector_stores', { name: canary, metadata, file_ids: [file] })
   const container = await idOf('/containers', { name: canary, file_ids: [file] })
-  const objects: Objects = {
+  const objects = {
     response,
     conversation,
     item: items.data[0]?.id ?? '',

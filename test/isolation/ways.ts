@@ -1,13 +1,13 @@
 import type { Endpoint } from '../../src/proxy/endpoints.ts'
 import { kindsNamedBy } from '../../src/proxy/references.ts'
-import { form, type MadeKind, type Objects } from './objects.ts'
+import { form, type NamedKind, type Objects } from './objects.ts'
 import type { Asked } from './party.ts'
 
 /** One way in which a request can name objects that are not the caller's. */
 export interface Way {
   name: string
   /** What of it is to be somebody else's; the rest is the caller's own. */
-  foreign: readonly MadeKind[]
+  foreign: readonly NamedKind[]
   request(ids: Objects): Asked
   /** How many pairs of parties try it: more where the way decides by whose the object is than where it is found by its name. */
   triedBy: 'every pair' | 'everybody' | 'somebody'
@@ -16,7 +16,7 @@ export interface Way {
 }
 
 /** Endpoints at which nothing of anybody's can be named. */
-const NAME_NOTHING = new Set(['models.list', 'models.retrieve', 'traces.ingest'])
+const NAME_NOTHING = new Set(['models.list', 'traces.ingest'])
 
 /** Every way there is, made from the table: path, query, and body by name and by nesting. What the table says is not believed. */
 export function waysIn(table: readonly Endpoint[]): Way[] {
@@ -28,15 +28,10 @@ export function waysIn(table: readonly Endpoint[]): Way[] {
 /** A path of one's own objects, by what stands before each id. */
 export function pathOf({ path }: Endpoint, ids: Objects): string {
   const steps = path.split('/')
-  return steps.map((step, at) => (step.startsWith('{') ? idAt(steps, at, ids) : step)).join('/')
+  return steps.map((step, at) => (step.startsWith('{') ? ids[kindAt(steps, at)] : step)).join('/')
 }
 
-function idAt(steps: string[], at: number, ids: Objects): string {
-  const kind = kindAt(steps, at)
-  return kind === 'model' ? 'gpt-4o-mini' : ids[kind]
-}
-
-function kindAt(steps: string[], at: number): MadeKind | 'model' {
+function kindAt(steps: string[], at: number): NamedKind {
   const noun = steps[at - 1] as string
   if (noun === 'files' && steps[1] === 'containers') return 'container_file'
   const kind = KINDS_BY_STEP[noun]
@@ -44,7 +39,7 @@ function kindAt(steps: string[], at: number): MadeKind | 'model' {
   return kind
 }
 
-const KINDS_BY_STEP: Readonly<Record<string, MadeKind | 'model'>> = {
+const KINDS_BY_STEP: Readonly<Record<string, NamedKind>> = {
   responses: 'response',
   conversations: 'conversation',
   items: 'item',
@@ -58,10 +53,9 @@ const KINDS_BY_STEP: Readonly<Record<string, MadeKind | 'model'>> = {
   models: 'model',
 }
 
-function kindsIn({ path }: Endpoint): MadeKind[] {
+function kindsIn({ path }: Endpoint): NamedKind[] {
   const steps = path.split('/')
-  const kinds = steps.map((step, at) => (step.startsWith('{') ? kindAt(steps, at) : undefined))
-  return kinds.filter((kind) => kind !== undefined && kind !== 'model')
+  return steps.flatMap((step, at) => (step.startsWith('{') ? [kindAt(steps, at)] : []))
 }
 
 /** Each id of the path foreign, with the others one's own and foreign too. */
@@ -128,7 +122,7 @@ function requestTo(
   return { method: endpoint.method, path: `${pathOf(endpoint, ids)}${query}`, ...(body && { body }) }
 }
 
-const LISTED: readonly MadeKind[] = [
+const LISTED: readonly NamedKind[] = [
   'item',
   'file',
   'container_file',
@@ -139,7 +133,7 @@ const LISTED: readonly MadeKind[] = [
 ]
 
 /** Fields that name an object wherever they stand. */
-const NAMES: readonly { field: string; kind: MadeKind }[] = [
+const NAMES: readonly { field: string; kind: NamedKind }[] = [
   { field: 'file_id', kind: 'file' },
   { field: 'input_file_id', kind: 'file' },
   { field: 'file_ids', kind: 'container_file' },
@@ -154,6 +148,11 @@ const NAMES: readonly { field: string; kind: MadeKind }[] = [
   { field: 'batch_id', kind: 'batch' },
   { field: 'batch_id', kind: 'file_batch' },
   { field: 'approval_request_id', kind: 'item' },
+  { field: 'prompt_id', kind: 'prompt' },
+  { field: 'skill_ids', kind: 'skill' },
+  { field: 'connector_id', kind: 'connector' },
+  { field: 'tunnel_id', kind: 'tunnel' },
+  { field: 'voice_id', kind: 'voice' },
 ]
 
 /** The kinds that some field names, and none does by this list. */
@@ -162,17 +161,17 @@ export function unnamedFields(): string[] {
 }
 
 type Body = (ids: Objects) => Record<string, unknown>
-type Used = { way: string; foreign: MadeKind; body: Body }
+type Used = { way: string; foreign: NamedKind; body: Body }
 
-function used(way: string, foreign: MadeKind, body: Body): Used {
+function used(way: string, foreign: NamedKind, body: Body): Used {
   return { way, foreign, body }
 }
 
-function inInput(way: string, foreign: MadeKind, items: (ids: Objects) => unknown[]): Used {
+function inInput(way: string, foreign: NamedKind, items: (ids: Objects) => unknown[]): Used {
   return used(way, foreign, (ids) => ({ input: items(ids) }))
 }
 
-function inTools(way: string, foreign: MadeKind, tool: Body): Used[] {
+function inTools(way: string, foreign: NamedKind, tool: Body): Used[] {
   const user = { role: 'user', content: 'hello' }
   return [
     used(way, foreign, (ids) => ({ tools: [tool(ids)] })),
@@ -187,6 +186,8 @@ function inTools(way: string, foreign: MadeKind, tool: Body): Used[] {
   ]
 }
 
+const MCP = { type: 'mcp', server_label: 'mail', require_approval: 'never' }
+
 const said = (content: unknown[]) => [{ role: 'user', content }]
 
 /** What the Responses API takes, wherever it is asked. */
@@ -199,6 +200,15 @@ const RESPONSE_WAYS: readonly Used[] = [
   })),
   used('variable of a prompt', 'file', ({ file }) => ({
     prompt_variables: { page: { type: 'input_file', file_id: file } },
+  })),
+  used('prompt', 'prompt', ({ prompt }) => ({ prompt: { id: prompt } })),
+  used('model', 'model', ({ model }) => ({ model })),
+  ...inTools('connector', 'connector', ({ connector }) => ({ ...MCP, connector_id: connector })),
+  ...inTools('tunnel', 'tunnel', ({ tunnel }) => ({ ...MCP, tunnel_id: tunnel })),
+  ...inTools('model of a tool', 'model', ({ model }) => ({ type: 'image_generation', model })),
+  ...inTools('skill', 'skill', ({ skill }) => ({
+    type: 'shell',
+    environment: { type: 'container_auto', skills: [{ type: 'skill_reference', skill_id: skill }] },
   })),
   inInput('input file', 'file', ({ file }) => said([{ type: 'input_file', file_id: file }])),
   inInput('input image', 'file', ({ file }) => said([{ type: 'input_image', file_id: file }])),
@@ -250,6 +260,8 @@ const USED: Readonly<Record<string, readonly Used[]>> = {
     used('file of a message', 'file', ({ file }) => ({
       messages: [{ role: 'user', content: [{ type: 'file', file: { file_id: file } }] }],
     })),
+    used('model', 'model', ({ model }) => ({ model })),
+    used('voice', 'voice', ({ voice }) => ({ modalities: ['text', 'audio'], audio: { voice: { id: voice } } })),
     used('what was said aloud', 'audio', ({ audio }) => ({
       messages: [
         { role: 'assistant', audio: { id: audio } },
@@ -269,7 +281,18 @@ const USED: Readonly<Record<string, readonly Used[]>> = {
     used('file with attributes', 'file', ({ file }) => ({ files: [{ file_id: file, attributes: { a: 1 } }] })),
   ],
   'batches.create': [used('input file', 'file', ({ file }) => ({ input_file_id: file }))],
-  'containers.create': [used('file', 'file', ({ file }) => ({ file_ids: [file] }))],
+  'containers.create': [
+    used('file', 'file', ({ file }) => ({ file_ids: [file] })),
+    used('skill', 'skill', ({ skill }) => ({ skills: [{ type: 'skill_reference', skill_id: skill }] })),
+  ],
+  'completions.create': [used('model', 'model', ({ model }) => ({ model }))],
+  'audio.speech': [
+    used('voice', 'voice', ({ voice }) => ({ voice })),
+    used('voice object', 'voice', ({ voice }) => ({ voice: { id: voice } })),
+  ],
+  'realtime.client_secrets': [
+    used('prompt', 'prompt', ({ prompt }) => ({ session: { type: 'realtime', prompt: { id: prompt } } })),
+  ],
   'containers.files.create': [used('file', 'file', ({ file }) => ({ file_id: file }))],
 }
 
@@ -310,7 +333,7 @@ const VALID: Readonly<Record<string, Body>> = {
 }
 
 /** All but the empty one. */
-function subsets(kinds: readonly MadeKind[]): MadeKind[][] {
+function subsets(kinds: readonly NamedKind[]): NamedKind[][] {
   const [kind, ...rest] = kinds
   if (kind === undefined) return []
   const others = subsets(rest)

@@ -11,6 +11,7 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  maxConcurrentRequests?: string
   personas?: Policies['personas']
   systemItems?: Policies['systemItems']
   shareObjects?: Policies['shareObjects']
@@ -42,6 +43,7 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .option('--max-concurrent-requests <n>', 'requests under way at one time on each server; "default": as configured')
     .addOption(
       new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
         'replace',
@@ -84,13 +86,16 @@ export function addPolicyCommands(program: Command): void {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays, personas, systemItems } = options
+      const { clientGone, unpricedModels, content, contentDays, maxConcurrentRequests, personas, systemItems } = options
       const { shareObjects, models, identifiers, clientSecrets, websockets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(maxConcurrentRequests !== undefined && {
+          maxConcurrentRequests: maxConcurrentRequests === 'default' ? null : Number(maxConcurrentRequests),
+        }),
         ...(personas && { personas }),
         ...(systemItems && { systemItems }),
         ...(shareObjects && { shareObjects }),
@@ -111,6 +116,7 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          max_concurrent_requests: policies.maxConcurrentRequests,
           personas: policies.personas,
           system_items: policies.systemItems,
           share_objects: policies.shareObjects,
@@ -124,6 +130,7 @@ export function addPolicyCommands(program: Command): void {
           `Organization: ${organization.name} (${organization.id})`,
           `Client gone: ${policies.clientGone}`,
           `Unpriced models: ${policies.unpricedModels}`,
+          `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
           `Personas: ${policies.personas}`,
           `System items: ${policies.systemItems}`,

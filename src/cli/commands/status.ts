@@ -7,10 +7,11 @@ import { type MigrationStatus, migrationStatus } from '../../db/migrate.ts'
 import { AppError } from '../../errors.ts'
 import { explainStartFailure } from '../../explain-failure.ts'
 import { formatDecimal, formatUsd } from '../../ledger/money.ts'
+import { listReplicas, type Replica } from '../../replicas/service.ts'
 import { VERSION } from '../../version.ts'
 import { addCommand } from '../command.ts'
 import { connectToExisting, readCommandConfig } from '../connect.ts'
-import { field, type OutputOptions, printResult } from '../output.ts'
+import { type Column, field, formatTable, formatTime, type OutputOptions, printResult } from '../output.ts'
 import { type Overview, readOverview, readServerVersion } from '../overview-store.ts'
 
 /** Looks and changes nothing; exits with 1 when the database does not answer. */
@@ -28,6 +29,7 @@ export function addStatusCommand(program: Command): void {
         field('Database', `${kind}, ${location}`),
         ...formatDatabase(database),
         field('Server', `${server.url} ${SERVER_STATES[server.state]}`),
+        ...formatReplicas(database),
       ])
       if (database.state === 'unreachable') process.exitCode = 1
     },
@@ -42,7 +44,13 @@ function locationOf(connection: pg.ClientConfig | undefined): string {
 type DatabaseReport =
   | { state: 'not_created' }
   | { state: 'unreachable'; reason: string }
-  | { state: 'reachable'; version: string; migrations: MigrationStatus[]; overview: Overview | undefined }
+  | {
+      state: 'reachable'
+      version: string
+      migrations: MigrationStatus[]
+      overview: Overview | undefined
+      replicas: Replica[]
+    }
 
 async function readDatabase(db: Db | undefined): Promise<DatabaseReport> {
   if (!db) return { state: 'not_created' }
@@ -55,6 +63,7 @@ async function readDatabase(db: Db | undefined): Promise<DatabaseReport> {
       version,
       migrations,
       overview: isEmpty ? undefined : await db.forOperator(readOverview),
+      replicas: isEmpty ? [] : await listReplicas({ db }),
     }
   } catch (error) {
     const isUnreachable = isDatabaseFault(error) || (error instanceof AppError && error.code === 'database_unavailable')
@@ -82,6 +91,24 @@ function formatDatabase(database: DatabaseReport): string[] {
     `Requests in 24 hours: ${overview.requests}, ${formatUsd(overview.cost_nano_usd)}${unpriced}`,
   ]
 }
+
+function formatReplicas(database: DatabaseReport): string[] {
+  if (database.state !== 'reachable') return []
+  return [
+    `Replicas: ${database.replicas.length}`,
+    ...(database.replicas.length === 0 ? [] : formatTable(REPLICA_COLUMNS, database.replicas)),
+  ]
+}
+
+const REPLICA_COLUMNS: Column<Replica>[] = [
+  { title: 'Replica', value: ({ id }) => id },
+  { title: 'Name', value: ({ name }) => name ?? '' },
+  { title: 'Version', value: ({ version }) => version },
+  { title: 'Started', value: ({ startedAt }) => formatTime(startedAt) },
+  { title: 'Last seen', value: ({ lastSeenAt }) => formatTime(lastSeenAt) },
+  { title: 'Unshipped', align: 'right', value: ({ unshippedRecords }) => String(unshippedRecords) },
+  { title: 'Journal bytes', align: 'right', value: ({ journalBytes }) => String(journalBytes) },
+]
 
 function describeMigrations(migrations: MigrationStatus[]): string {
   const pending = pendingOf(migrations)
@@ -146,5 +173,16 @@ function toDocument(
         }
       : null,
     server,
+    replicas: reached
+      ? reached.replicas.map((replica) => ({
+          id: replica.id,
+          name: replica.name,
+          version: replica.version,
+          started_at: replica.startedAt.toISOString(),
+          last_seen_at: replica.lastSeenAt.toISOString(),
+          unshipped_records: replica.unshippedRecords,
+          journal_bytes: replica.journalBytes,
+        }))
+      : null,
   }
 }
