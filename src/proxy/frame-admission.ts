@@ -3,6 +3,7 @@ import { requireScope } from '../auth/caller.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
 import type { Policies, PolicyReader } from '../organizations/policies.ts'
+import type { Ownership } from '../ownership/service.ts'
 import type { Admission } from './admission.ts'
 import { editBody } from './body-edits.ts'
 import type { EditCall } from './call-edits.ts'
@@ -10,6 +11,7 @@ import type { AdmittedCall, AskedCall } from './calls.ts'
 import type { Place } from './capacity.ts'
 import type { Endpoint } from './endpoints.ts'
 import type { ClientFrame } from './frames.ts'
+import { withoutStrangeLabels } from './item-labels.ts'
 import { itemsToKeep } from './personas.ts'
 import type { Reference } from './references.ts'
 
@@ -45,10 +47,11 @@ export interface FrameAdmission {
 export function openFrameAdmission(deps: {
   authenticator: Authenticator
   policies: PolicyReader
+  ownership: Ownership
   admission: Admission
   editCall: EditCall
 }): FrameAdmission {
-  const { authenticator, policies: readPolicies, admission, editCall } = deps
+  const { authenticator, policies: readPolicies, ownership, admission, editCall } = deps
 
   async function identify(headers: IdentityHeaders): Promise<Pick<AskedCall, 'identity' | 'policies' | 'owner'>> {
     const credential = await authenticator.authenticate(headers.authorization)
@@ -62,12 +65,13 @@ export function openFrameAdmission(deps: {
 
   return {
     identify,
-    async admit(opening, { type, payload }, heldKeyId, place) {
+    async admit(opening, { type, payload: received }, heldKeyId, place) {
       const { endpoint, headers, sessionId } = opening
       if (type !== CREATE && type !== STEER) throw unknownType(type)
       const asker = await identify(headers)
       const { organizationId } = asker.identity
       place?.joinOrganization(organizationId, asker.policies.maxConcurrentRequests ?? undefined)
+      const payload = await withoutStrangeLabels(ownership, asker.owner, received)
       if (payload.isBackground) throw notInBackground()
       // Where the Realtime API has its fields; what stands there would be passed on unread.
       if (payload.fields.has('response')) throw nested()

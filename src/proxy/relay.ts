@@ -30,6 +30,7 @@ import { FormFields, isReadInForm } from './form-fields.ts'
 import type { Outgoing } from './headers.ts'
 import { askForUsage, hideUsage } from './hidden-usage.ts'
 import { isIdentifier, openIdentifiers } from './identifiers.ts'
+import { withoutStrangeLabels } from './item-labels.ts'
 import { measured } from './measured.ts'
 import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
@@ -140,8 +141,9 @@ export function createRelay(deps: RelayDeps): Relay {
     const { request, response, endpoint, policies, place, record } = asked
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const receivingAt = performance.now()
-    const payload = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
+    const received = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
     record.receiveMs = performance.now() - receivingAt
+    const payload = await withoutStrangeLabels(deps.ownership, asked.owner, received)
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
     const fineTuned = admission.requireUsable(endpoint, policies, payload)
     const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
