@@ -29,7 +29,7 @@ export async function benchAnalytics(rows: number): Promise<void> {
   const db = stack.use(openDatabase(embedded.connection, 4, () => {}))
   await migrate(db)
   const { ENCRYPTION_KEY } = readSecrets()
-  const vault = await openVault({ db }, ENCRYPTION_KEY)
+  const vault = await openVault({ db }, async () => ({ current: ENCRYPTION_KEY, previous: undefined }))
 
   const startedAt = performance.now()
   const filled = await fill(embedded.connection, rows, (done) => {

@@ -5,6 +5,7 @@ import { apiKeyRoutes } from './api-keys/routes.ts'
 import { newRoutes } from './auth/route-env.ts'
 import { contentRoutes } from './content/routes.ts'
 import type { Context } from './context.ts'
+import { erasureRoutes } from './erasure/routes.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
@@ -44,6 +45,7 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
   if (surfaces.includes('client')) routes.route('/', ratingRoutes(context))
   if (surfaces.includes('admin')) {
     routes.route('/', userRoutes(context))
+    routes.route('/', erasureRoutes(context))
     routes.route('/', apiKeyRoutes(context))
     routes.route('/', personaRoutes(context))
     routes.route('/', personaVersionRoutes(context))

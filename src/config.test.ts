@@ -40,6 +40,36 @@ test('without a single variable every setting has its default', () => {
     assert.deepEqual(config[name as keyof typeof config], value, name)
 })
 
+test('a former secret is held to the rules of a present one, and is another', () => {
+  const [present, former] = [generateSecrets(), generateSecrets()]
+  const previous = {
+    JWT_SECRET_KEY_PREVIOUS: former.JWT_SECRET_KEY,
+    ENCRYPTION_KEY_PREVIOUS: former.ENCRYPTION_KEY,
+    JWT_PREVIOUS_UNTIL: '2026-12-01T01:00:00+01:00',
+  }
+  const config = readConfig({ ...present, ...previous })
+  assert.equal(config.jwtSecretKeyPrevious?.reveal(), former.JWT_SECRET_KEY)
+  assert.equal(config.encryptionKeyPrevious?.reveal(), former.ENCRYPTION_KEY)
+  assert.equal(config.jwtPreviousUntil?.toISOString(), '2026-12-01T00:00:00.000Z')
+
+  for (const [env, sentence] of [
+    [{ JWT_SECRET_KEY_PREVIOUS: 'short' }, /JWT_SECRET_KEY_PREVIOUS must have at least 32 characters/],
+    [{ ENCRYPTION_KEY_PREVIOUS: `${'x'.repeat(43)}=` }, /ENCRYPTION_KEY_PREVIOUS is a placeholder/],
+    [{ JWT_SECRET_KEY_PREVIOUS: present.JWT_SECRET_KEY }, /JWT_SECRET_KEY_PREVIOUS equals JWT_SECRET_KEY/],
+    [{ ENCRYPTION_KEY_PREVIOUS: present.ENCRYPTION_KEY }, /ENCRYPTION_KEY_PREVIOUS equals ENCRYPTION_KEY/],
+    [{ JWT_SECRET_KEY_PREVIOUS: present.ENCRYPTION_KEY }, /each purpose needs a secret of its own/],
+    [{ JWT_PREVIOUS_UNTIL: '2026-12-01' }, /JWT_PREVIOUS_UNTIL must be a time with its zone/],
+    [{ JWT_PREVIOUS_UNTIL: '2026-13-01T00:00:00Z' }, /JWT_PREVIOUS_UNTIL must be a time with its zone/],
+    [{ JWT_PREVIOUS_UNTIL: 'tomorrow' }, /JWT_PREVIOUS_UNTIL must be a time with its zone/],
+  ] as const) {
+    assert.throws(
+      () => readConfig({ ...present, ...env }),
+      (error) => error instanceof ConfigError && error.problems.some((problem) => sentence.test(problem)),
+      JSON.stringify(Object.keys(env)),
+    )
+  }
+})
+
 test('an empty variable is one that is not set', () => {
   const env = { PORT: '', LOG_LEVEL: ' ', DATABASE_URL: '', JWT_SECRET_KEY: '  ', ENCRYPTION_KEY: '', ADMIN_PORT: '' }
   assert.deepEqual(readConfig(env), readConfig({}))

@@ -15,8 +15,13 @@ export interface Config {
   databaseListenUrl: Secret | undefined
   /** Absent (embedded database only): generated on first start into `dataDirectory`. */
   jwtSecretKey: Secret | undefined
+  /** Tokens signed under it are accepted too, until `jwtPreviousUntil` or for as long as it is set. */
+  jwtSecretKeyPrevious: Secret | undefined
+  jwtPreviousUntil: Date | undefined
   /** 32 bytes as base64 or base64url; absent like `jwtSecretKey`. */
   encryptionKey: Secret | undefined
+  /** The former key, while what it has sealed is being sealed anew. */
+  encryptionKeyPrevious: Secret | undefined
   jwtExpirationDays: number
   legacyTokens: 'accept' | 'refuse'
   openaiBaseUrl: URL
@@ -74,6 +79,8 @@ export interface Config {
   /** `every`: a record is on the disk before its call leaves or its answer ends, at the price of one sync each. */
   journalSync: 'interval' | 'every'
   journalBytesMax: number
+  /** For how long rows of calls are kept where an organization's policy does not say; absent: for ever. */
+  rowsDays: number | undefined
   /** The operator's own prices; absent: `prices.json` in `dataDirectory`. */
   pricesFile: string | undefined
 }
@@ -103,13 +110,18 @@ export function readConfig(env: Environment): Config {
   const databaseUrl = read.databaseUrl('DATABASE_URL')
   const jwtSecretKey = read.jwtSecret('JWT_SECRET_KEY')
   const encryptionKey = read.encryptionKey('ENCRYPTION_KEY')
+  const jwtSecretKeyPrevious = read.jwtSecret('JWT_SECRET_KEY_PREVIOUS')
+  const encryptionKeyPrevious = read.encryptionKey('ENCRYPTION_KEY_PREVIOUS')
   if (databaseUrl && !env.JWT_SECRET_KEY?.trim()) problems.push(requiredWithDatabaseUrl('JWT_SECRET_KEY'))
   if (databaseUrl && !env.ENCRYPTION_KEY?.trim()) problems.push(requiredWithDatabaseUrl('ENCRYPTION_KEY'))
-  if (jwtSecretKey && encryptionKey && isSameSecret(jwtSecretKey, encryptionKey)) {
-    problems.push(
-      'JWT_SECRET_KEY and ENCRYPTION_KEY are equal: each purpose needs a secret of its own. Run "openai-proxy generate-keys".',
-    )
-  }
+  problems.push(
+    ...equalSecrets([
+      ['JWT_SECRET_KEY', jwtSecretKey],
+      ['ENCRYPTION_KEY', encryptionKey],
+      ['JWT_SECRET_KEY_PREVIOUS', jwtSecretKeyPrevious],
+      ['ENCRYPTION_KEY_PREVIOUS', encryptionKeyPrevious],
+    ]),
+  )
   if (env.NODE_TLS_REJECT_UNAUTHORIZED === '0') {
     problems.push(
       'NODE_TLS_REJECT_UNAUTHORIZED=0 would send OpenAI keys to anyone: unset it, and use NODE_EXTRA_CA_CERTS for a private authority.',
@@ -124,7 +136,10 @@ export function readConfig(env: Environment): Config {
     databasePoolSize: read.integer('DATABASE_POOL_SIZE', 10, 2, 100),
     databaseListenUrl: read.databaseUrl('DATABASE_LISTEN_URL'),
     jwtSecretKey,
+    jwtSecretKeyPrevious,
+    jwtPreviousUntil: read.time('JWT_PREVIOUS_UNTIL'),
     encryptionKey,
+    encryptionKeyPrevious,
     jwtExpirationDays: read.integer('JWT_EXPIRATION_DAYS', 365, 1, 3650),
     legacyTokens: read.choice('LEGACY_TOKENS', ['accept', 'refuse'], 'refuse'),
     openaiBaseUrl: read.baseUrl('OPENAI_API_BASE_URL', 'https://api.openai.com/v1'),
@@ -152,7 +167,7 @@ export function readConfig(env: Environment): Config {
     newUsersPerMinuteMax: read.integer('MAX_NEW_USERS_PER_MINUTE', 1000, 1, 1_000_000),
     staleIdentityMs: read.seconds('STALE_IDENTITY_SECONDS', 600),
     shutdownTimeoutMs: read.seconds('SHUTDOWN_TIMEOUT', 600),
-    drainDelayMs: read.seconds('DRAIN_DELAY', 2),
+    drainDelayMs: read.seconds('DRAIN_DELAY', 5),
     replicaName: read.optionalText('REPLICA_NAME', 128),
     metricsToken: read.token('METRICS_TOKEN'),
     otlpEndpoint: read.optionalUrl('OTEL_EXPORTER_OTLP_ENDPOINT', 'http://localhost:4318'),
@@ -160,6 +175,7 @@ export function readConfig(env: Environment): Config {
     otelServiceName: read.text('OTEL_SERVICE_NAME', 'openai-inference-proxy'),
     tracesRatio: read.share('OTEL_TRACES_SAMPLER_ARG', 1),
     journalSyncMs: read.integer('JOURNAL_SYNC_MS', 30, 1, 10_000),
+    rowsDays: read.optionalInteger('ROWS_DAYS', 31, 36_500),
     journalSync: read.choice('JOURNAL_SYNC', ['interval', 'every'], 'interval'),
     pricesFile: read.optionalText('PRICES_FILE'),
     journalBytesMax: read.integer('JOURNAL_MAX_BYTES', 1024 ** 3, 64 * 1024 * 1024, 1024 ** 4),
@@ -256,6 +272,17 @@ class Reader {
     if (seconds > 0 && seconds <= SECONDS_MAX) return Math.ceil(seconds * 1000)
     this.#problem(`${name} must be a number of seconds above 0 and up to ${SECONDS_MAX}.`)
     return fallback * 1000
+  }
+
+  /** A moment, with its zone: `2026-12-01T00:00:00Z`. */
+  time(name: string): Date | undefined {
+    const value = this.#value(name)
+    if (value === undefined) return undefined
+    const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(value)
+      ? new Date(value)
+      : undefined
+    if (time && !Number.isNaN(time.getTime())) return time
+    return this.#problem(`${name} must be a time with its zone, such as 2026-12-01T00:00:00Z.`)
   }
 
   choice<const T extends string>(name: string, choices: readonly T[], fallback: T): T {
@@ -355,9 +382,21 @@ export function decodeKey(text: string): Buffer | undefined {
   return bytes.length === 32 ? bytes : undefined
 }
 
-function isSameSecret(jwtSecretKey: Secret, encryptionKey: Secret): boolean {
-  const [jwt, encryption] = [jwtSecretKey.reveal(), encryptionKey.reveal()]
-  return jwt === encryption || Boolean(decodeKey(jwt)?.equals(decodeKey(encryption) ?? Buffer.alloc(0)))
+/** A secret serves one purpose, and a former one is another than the present one. */
+function equalSecrets(secrets: [name: string, secret: Secret | undefined][]): string[] {
+  return secrets.flatMap(([name, secret], index) =>
+    secrets.slice(index + 1).flatMap(([otherName, other]) => {
+      if (!secret || !other || !isSameSecret(secret, other)) return []
+      if (otherName === `${name}_PREVIOUS`)
+        return `${otherName} equals ${name}: it is for the former one; leave it unset when there is none.`
+      return `${name} and ${otherName} are equal: each purpose needs a secret of its own. Run "openai-proxy generate-keys".`
+    }),
+  )
+}
+
+function isSameSecret(a: Secret, b: Secret): boolean {
+  const [one, other] = [a.reveal(), b.reveal()]
+  return one === other || Boolean(decodeKey(one)?.equals(decodeKey(other) ?? Buffer.alloc(0)))
 }
 
 function isPlaceholder(value: string): boolean {

@@ -19,6 +19,7 @@ import { type Ledger, openLedger } from './ledger/ledger.ts'
 import { openPriceFile } from './ledger/price-file.ts'
 import type { PriceTable } from './ledger/pricing.ts'
 import { findDeadJournals, recoverJournal } from './ledger/recovery.ts'
+import { startRetention } from './ledger/retention.ts'
 import { openPolicyReader, type PolicyReader } from './organizations/policies.ts'
 import { type Ownership, openOwnership, restoreOwnership } from './ownership/service.ts'
 import { openPersonaDirectory, type PersonaDirectory } from './personas/directory.ts'
@@ -55,7 +56,7 @@ export async function openContext(
 ): Promise<Context> {
   await using stack = new AsyncDisposableStack()
   const foundation = stack.use(await openFoundation(config, { upgrade: true, waitForDatabaseMs: WAIT_FOR_DATABASE_MS }))
-  const { db, log, vault, jwtSecretKey } = foundation
+  const { db, log, vault, jwtSecrets } = foundation
   const cache = new OrganizationCache({ staleMs: config.staleIdentityMs })
   const channel = stack.use(
     listen(listenConnection(foundation), IDENTITY_CHANNEL, {
@@ -72,7 +73,7 @@ export async function openContext(
   const keyRing = openKeyRing({ db, vault, cache })
   const users = openUserDirectory({ db, cache, newUsersPerMinuteMax: config.newUsersPerMinuteMax })
   const acceptLegacyTokens = config.legacyTokens === 'accept'
-  const authenticator = openAuthenticator({ db, cache, jwtSecretKey, acceptLegacyTokens, keyRing, users })
+  const authenticator = openAuthenticator({ db, cache, jwtSecrets, acceptLegacyTokens, keyRing, users })
   const onFault = (error: Error, pendingCount: number) =>
     log.warn({ err: error, pending: pendingCount }, 'the database did not take a batch; it is sent again')
   const closeTimeoutMs = CLOSE_TIMEOUT_MS
@@ -121,6 +122,14 @@ export async function openContext(
       db,
       onPurged: (deleted) => log.info({ deleted }, 'content whose deadline has passed was deleted'),
       onFault: (error) => log.warn({ err: error }, 'content could not be purged; trying again'),
+    }),
+  )
+  stack.use(
+    startRetention({
+      db,
+      rowsDays: config.rowsDays ?? null,
+      onDone: (done) => log.info(done, 'rows that no policy keeps were deleted'),
+      onFault: (error) => log.warn({ err: error }, 'the table of attempts could not be looked after; trying again'),
     }),
   )
   const ledger = stack.use(

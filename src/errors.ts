@@ -27,6 +27,7 @@ const STATUS_BY_CODE = {
   overloaded: 503,
   shutting_down: 503,
   storage_full: 503,
+  encryption_key_missing: 503,
   database_unavailable: 503,
   upstream_connect_timeout: 504,
   upstream_timeout: 504,

@@ -1,7 +1,7 @@
-import { VaultError } from './api-keys/vault.ts'
+import { VaultError } from './api-keys/sealing.ts'
 import { ConfigError } from './config.ts'
 import { EmbeddedDatabaseError } from './db/embedded/error.ts'
-import { SchemaTooNewError, SchemaTooOldError } from './db/migrate.ts'
+import { LocksNotAvailableError, SchemaTooNewError, SchemaTooOldError } from './db/migrate.ts'
 import { AppError } from './errors.ts'
 import { PriceOverlayError } from './ledger/price-table.ts'
 
@@ -17,6 +17,7 @@ const FORESEEN = [
   EmbeddedDatabaseError,
   SchemaTooNewError,
   SchemaTooOldError,
+  LocksNotAvailableError,
   VaultError,
   AppError,
   PriceOverlayError,

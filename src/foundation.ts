@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { parseIntoClientConfig } from 'pg-connection-string'
 import { openVault, type Vault } from './api-keys/vault.ts'
+import { type JwtSecrets, openJwtSecrets } from './auth/jwt-secrets.ts'
 import { type Config, decodeKey } from './config.ts'
 import { type Db, isDatabaseFault, openDatabase } from './db/database.ts'
 import { openEmbeddedDatabase } from './db/embedded/embedded.ts'
 import { migrate, requireSchema } from './db/migrate.ts'
 import { type Log, type Logger, openLog } from './http/log.ts'
 import { loadSecrets } from './instance-secrets.ts'
-import type { Secret } from './secret.ts'
 
 /** The database as it is. */
 export interface Storage extends AsyncDisposable {
@@ -23,7 +23,7 @@ export interface Storage extends AsyncDisposable {
 /** What operators' commands and the server both hold. */
 export interface Foundation extends Storage {
   vault: Vault
-  jwtSecretKey: Secret
+  jwtSecrets: JwtSecrets
 }
 
 /** The database, whatever its schema: nothing is migrated, and no secret is read. */
@@ -50,7 +50,8 @@ export async function openFoundation(
   options: { upgrade: boolean; waitForDatabaseMs?: number } = { upgrade: false },
 ): Promise<Foundation> {
   await using stack = new AsyncDisposableStack()
-  const { jwtSecretKey, encryptionKey } = await loadSecrets(config)
+  // Before anything else: what is wrong with a secret is said without touching the database.
+  const jwtSecrets = await openJwtSecrets(() => loadSecrets(config))
   const storage = stack.use(await openStorage(config))
   const { db, log } = storage
   const migrated = await whenReachable(
@@ -59,9 +60,18 @@ export async function openFoundation(
     log,
   )
   for (const { name } of migrated) log.info({ migration: name }, 'migration applied')
-  const vault = await openVault({ db }, decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0))
+  const vault = await openVault({ db }, () => readMasterKeys(config))
   const owned = stack.move()
-  return { ...storage, vault, jwtSecretKey, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+  return { ...storage, vault, jwtSecrets, [Symbol.asyncDispose]: () => owned.disposeAsync() }
+}
+
+/** The keys that data keys are sealed under, as the operator has them now. */
+export async function readMasterKeys(config: Config): Promise<{ current: Buffer; previous: Buffer | undefined }> {
+  const { encryptionKey, encryptionKeyPrevious } = await loadSecrets(config)
+  return {
+    current: decodeKey(encryptionKey.reveal()) ?? Buffer.alloc(0),
+    previous: encryptionKeyPrevious && decodeKey(encryptionKeyPrevious.reveal()),
+  }
 }
 
 /** A server and its database are often started together; the database takes longer. */

@@ -29,4 +29,12 @@ export function loadEnvironment(processEnv: Environment = process.env, dotenvFil
   return env
 }
 
-const FILE_VARIABLES = ['DATABASE_URL', 'DATABASE_LISTEN_URL', 'JWT_SECRET_KEY', 'ENCRYPTION_KEY', 'METRICS_TOKEN']
+const FILE_VARIABLES = [
+  'DATABASE_URL',
+  'DATABASE_LISTEN_URL',
+  'JWT_SECRET_KEY',
+  'JWT_SECRET_KEY_PREVIOUS',
+  'ENCRYPTION_KEY',
+  'ENCRYPTION_KEY_PREVIOUS',
+  'METRICS_TOKEN',
+]

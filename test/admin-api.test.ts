@@ -120,6 +120,12 @@ const ROUTES: Record<string, Row> = {
     pathOf: (id) => `/v1/api/users/${id}`,
     hasUuid: true,
   },
+  'POST /v1/api/users/{user_id}/erase': {
+    needs: 'org:admin',
+    path: (tenant) => `/v1/api/users/${tenant.userId}/erase`,
+    pathOf: (id) => `/v1/api/users/${id}/erase`,
+    hasUuid: true,
+  },
   'POST /v1/api/keys': {
     needs: 'org:admin',
     path: () => '/v1/api/keys',

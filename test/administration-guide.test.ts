@@ -75,7 +75,14 @@ test('the guide explains every error code, under its status', () => {
 })
 
 test('the messages the guide quotes for a server that does not start are those of the source', () => {
-  const sources = ['explain-failure', 'config', 'instance-secrets', 'api-keys/vault', 'db/migrate', 'db/process-lock']
+  const sources = [
+    'explain-failure',
+    'config',
+    'instance-secrets',
+    'api-keys/master-keys',
+    'db/migrate',
+    'db/process-lock',
+  ]
     .concat([
       'ledger/price-table',
       ...['account', 'binaries', 'cluster', 'error', 'server'].map((f) => `db/embedded/${f}`),
@@ -204,6 +211,7 @@ async function openShell(): Promise<Shell> {
 const PRINTED: [placeholder: string, command: string, pattern: RegExp][] = [
   ['org-id', 'create-org', /^ID: (\S+)$/m],
   ['user-id', 'create-user', /^Internal ID: (\S+)$/m],
+  ['leaving-id', 'leaving@example.com', /^Internal ID: (\S+)$/m],
   ['synthetic-key', 'create-key', /^Synthetic Key: (\S+)$/m],
   ['key-id', 'list-keys', /^ID: (\S+)$/m],
   ['persona-id', 'create-persona', /^ID: (\S+)$/m],

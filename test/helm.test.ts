@@ -107,7 +107,12 @@ for (const [name, values] of CHOICES) {
     const byReference = container.env.filter((each: Document) => each.valueFrom !== undefined)
     assert.deepEqual(
       byReference.map(({ name, valueFrom }: Document) => ({ [name]: valueFrom.secretKeyRef })),
-      Object.keys(secrets).map((name) => ({ [name]: { name: 'openai-proxy-secrets', key: name } })),
+      [
+        ...Object.keys(secrets).map((name) => ({ [name]: { name: 'openai-proxy-secrets', key: name } })),
+        ...['JWT_SECRET_KEY_PREVIOUS', 'ENCRYPTION_KEY_PREVIOUS'].map((name) => ({
+          [name]: { name: 'openai-proxy-secrets', key: name, optional: true },
+        })),
+      ],
     )
     assert.deepEqual([config.host, config.port], ['0.0.0.0', container.ports[0].containerPort])
     assert.equal(config.adminPort, container.ports[1]?.containerPort)

@@ -14,6 +14,7 @@ import { type Db, openDatabase, type Tx } from '../src/db/database.ts'
 import { findUnprivilegedAccount, withoutPrivileges } from '../src/db/embedded/account.ts'
 import { migrate, migrationStatus, SchemaTooNewError } from '../src/db/migrate.ts'
 import { createDatabase, temporaryDirectory } from './harness.ts'
+import { askUntil } from './poll.ts'
 
 const MIGRATIONS = new URL('../src/db/migrations/', import.meta.url)
 
@@ -248,6 +249,65 @@ test('a migration that fails leaves nothing of itself, and those before it stay'
   assert.deepEqual(
     (await migrate(db, directory)).map(({ name }) => name),
     ['9002_bad'],
+  )
+})
+
+test('a migration that has to wait for a lock keeps nobody waiting, and goes through when it is free', async () => {
+  const directory = await copyOfMigrations()
+  const connection = await createEmptyDatabase(embedded, true)
+  const db = open(connection)
+  await migrate(db)
+  await writeFile(new URL('9001_wait.sql', directory), 'alter table users add column nickname text;')
+  const reader = new pg.Client(connection)
+  await reader.connect()
+  await reader.query('begin')
+  await reader.query('select count(*) from users')
+
+  const migrating = migrate(db, directory)
+  // For as long as the reader reads, others insert: none of them waits behind the migration for long.
+  const waits: number[] = []
+  for (let at = 0; at < 30; at += 1) {
+    const startedAt = performance.now()
+    await insertTenant(db)
+    waits.push(performance.now() - startedAt)
+  }
+  await reader.query('commit')
+  await reader.end()
+
+  assert.deepEqual(
+    (await migrating).map(({ name }) => name),
+    ['9001_wait'],
+  )
+  assert.ok(Math.max(...waits) < 5000, `${Math.max(...waits)} ms`)
+})
+
+test('a server that is killed in the middle of a migration leaves nothing of it, and the next one finishes it', async () => {
+  const directory = await copyOfMigrations()
+  const connection = await createEmptyDatabase(embedded, true)
+  const db = open(connection)
+  await migrate(db)
+  await writeFile(new URL('9001_slow.sql', directory), 'create table slow (n integer); select pg_sleep(60);')
+  const program = `
+    const { openDatabase } = await import(${JSON.stringify(new URL('../src/db/database.ts', import.meta.url).href)})
+    const { migrate } = await import(${JSON.stringify(new URL('../src/db/migrate.ts', import.meta.url).href)})
+    await migrate(openDatabase(${JSON.stringify(connection)}, 2, () => {}), new URL(${JSON.stringify(directory.href)}))`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: 'ignore' })
+  const sleeping = () =>
+    query<{ pid: number }>(
+      connection,
+      "select pid from pg_stat_activity where query like '%pg_sleep(60)%' and datname = current_database() and pid <> pg_backend_pid()",
+    )
+  const [backend] = await askUntil(sleeping, (rows) => rows.length > 0)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  // What the database notices of a client that is gone, once its statement ends.
+  await query(connection, `select pg_terminate_backend(${backend?.pid})`)
+
+  assert.deepEqual(await query(connection, "select to_regclass('slow') as slow"), [{ slow: null }])
+  await writeFile(new URL('9001_slow.sql', directory), 'create table slow (n integer);')
+  assert.deepEqual(
+    (await migrate(db, directory)).map(({ name }) => name),
+    ['9001_slow'],
   )
 })
 

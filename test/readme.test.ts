@@ -81,7 +81,7 @@ test('the page of endpoints names exactly those that are relayed', () => {
 
 test('the table of settings has every variable that is read, and no other', () => {
   const variables = [...read('src/config.ts').matchAll(/\bread\.\w+\(\s*'([A-Z_]+)'/g)].map(([, name]) => name)
-  const [, fileVariables = ''] = /FILE_VARIABLES = \[(.*)\]/.exec(read('src/load-environment.ts')) ?? []
+  const [, fileVariables = ''] = /FILE_VARIABLES = \[([\s\S]*?)\]/.exec(read('src/load-environment.ts')) ?? []
   const configuration = read('docs/configuration.md')
 
   const documented = [...configuration.matchAll(/^\| `([A-Z_]+)` +\|/gm)].map(([, name]) => name)

@@ -14,7 +14,7 @@ import {
   listApiKeyRows,
   updateApiKeyRow,
 } from './store.ts'
-import { displayParts, isSyntheticKey, newSyntheticKey } from './synthetic-key.ts'
+import { displayParts, isLegacySyntheticKey, isSyntheticKey, newSyntheticKey } from './synthetic-key.ts'
 import type { Vault } from './vault.ts'
 
 /** An API key as people see it: the synthetic key by its two ends, the OpenAI key not at all. */
@@ -173,7 +173,7 @@ export function sealingContext(apiKeyId: string): string {
 
 function identifierOf(text: string, vault: Vault): { id: string } | { hash: Buffer } | { prefix: string } {
   if (isUuid(text)) return { id: text }
-  if (isSyntheticKey(text)) return { hash: vault.hash(text) }
+  if (isSyntheticKey(text) || isLegacySyntheticKey(text)) return { hash: vault.hash(text) }
   // Lists show `sk-proxy-AbCd1234...wxyz`, which people copy whole.
   return { prefix: text.split(/\.\.\.|…/)[0] ?? text }
 }
@@ -198,7 +198,8 @@ async function checkUser({ db }: { db: Db }, caller: Caller, userId: string | nu
   return userId
 }
 
-function checkUpstreamKey(key: Secret): Secret {
+/** @throws {AppError} `invalid_request` for what can be no OpenAI key. */
+export function checkUpstreamKey(key: Secret): Secret {
   const text = key.reveal().trim()
   if (/^[\x21-\x7e]{8,512}$/.test(text)) return new Secret(text)
   throw new AppError('invalid_request', 'The OpenAI key must be 8 to 512 printable characters without spaces.', {

@@ -119,6 +119,42 @@ export async function findActiveKey(tx: Tx, organizationId: string, id: string) 
     .executeTakeFirst()
 }
 
+/** Some keys that another data key than the named one has sealed, in the order of their ids. */
+export async function lockSealedByOther(
+  tx: Tx,
+  organizationId: string,
+  keyName: string,
+  after: string | undefined,
+  limit: number,
+) {
+  const query = sealedByOther(tx, organizationId, keyName).select(['id', 'upstream_key_sealed'])
+  return (after === undefined ? query : query.where('id', '>', after)).orderBy('id').limit(limit).forUpdate().execute()
+}
+
+export async function countSealedByOther(tx: Tx, organizationId: string, keyName: string): Promise<number> {
+  const row = await sealedByOther(tx, organizationId, keyName)
+    .select((eb) => eb.fn.countAll<bigint>().as('count'))
+    .executeTakeFirstOrThrow()
+  return Number(row.count)
+}
+
+/** The same key, sealed anew: not a change that anybody made. */
+export async function replaceUpstreamKey(tx: Tx, organizationId: string, id: string, sealed: string): Promise<void> {
+  await tx
+    .updateTable('api_keys')
+    .set({ upstream_key_sealed: sealed })
+    .where('organization_id', '=', organizationId)
+    .where('id', '=', id)
+    .execute()
+}
+
+function sealedByOther(tx: Tx, organizationId: string, keyName: string) {
+  return tx
+    .selectFrom('api_keys')
+    .where('organization_id', '=', organizationId)
+    .where('upstream_key_sealed', 'not like', `enc:${keyName}:%`)
+}
+
 function withUser(tx: Tx, organizationId: string) {
   return tx
     .selectFrom('api_keys')

@@ -16,6 +16,14 @@ export function isSyntheticKey(text: string): boolean {
   return text.endsWith(checksum(body))
 }
 
+/**
+ * A key of the earlier system, which used them as labels only and showed them to everybody with a token: it names an imported key to
+ * operators, and lets nobody in.
+ */
+export function isLegacySyntheticKey(text: string): boolean {
+  return LEGACY_FORM.test(text)
+}
+
 /** The two ends that people may see: enough to tell keys apart, far too little to use one. */
 export function displayParts(key: string): { prefix: string; last4: string } {
   return { prefix: key.slice(0, PREFIX.length + DISPLAY_LENGTH), last4: key.slice(-4) }
@@ -27,6 +35,7 @@ const CHECKSUM_LENGTH = 6
 const DISPLAY_LENGTH = 8
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const FORM = new RegExp(`^${PREFIX}[0-9A-Za-z]{${BODY_LENGTH + CHECKSUM_LENGTH}}$`)
+const LEGACY_FORM = new RegExp(`^${PREFIX}[0-9A-Za-z]{48}$`)
 
 function checksum(body: string): string {
   let rest = crc32(body)

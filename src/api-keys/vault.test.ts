@@ -6,7 +6,9 @@ import { createDatabase } from '../../test/harness.ts'
 import { openDatabase, type Tx } from '../db/database.ts'
 import { migrate } from '../db/migrate.ts'
 import { Secret } from '../secret.ts'
-import { openVault, type Vault, VaultError } from './vault.ts'
+import type { ReadMasterKeys } from './master-keys.ts'
+import { VaultError } from './sealing.ts'
+import { openVault, type Vault } from './vault.ts'
 
 const stack = new AsyncDisposableStack()
 after(() => stack.disposeAsync())
@@ -14,14 +16,14 @@ const { databaseUrl, client } = await createDatabase(stack)
 const db = stack.use(openDatabase(parseIntoClientConfig(databaseUrl), 4, () => {}))
 await migrate(db)
 const masterKey = randomBytes(32)
-const vault = await openVault({ db }, masterKey)
+const vault = await openVault({ db }, given(masterKey))
 const [ORGANIZATION, OTHER] = [await newOrganization(), await newOrganization()]
 const UPSTREAM_KEY = 'sk-sentinel-0123456789-é'
 
 test('what was sealed opens again, here and in every other process with the same master key', async () => {
   const sealed = await seal(ORGANIZATION, 'api-key|1|upstream-key')
   assert.equal(await open(vault, ORGANIZATION, 'api-key|1|upstream-key', sealed), UPSTREAM_KEY)
-  const other = await openVault({ db }, masterKey)
+  const other = await openVault({ db }, given(masterKey))
   assert.equal(await open(other, ORGANIZATION, 'api-key|1|upstream-key', sealed), UPSTREAM_KEY)
 })
 
@@ -54,12 +56,12 @@ test("an organization's data key moved into another's place opens nothing", asyn
     'insert into organization_keys (organization_id, version, sealed) select $1, version, sealed from organization_keys where organization_id = $2',
     [thief, victim],
   )
-  const fresh = await openVault({ db }, masterKey)
+  const fresh = await openVault({ db }, given(masterKey))
   await assert.rejects(open(fresh, thief, 'a', sealed), VaultError)
 })
 
 test('the wrong master key says so at the start, and opens nothing', async () => {
-  await assert.rejects(openVault({ db }, randomBytes(32)), (error: Error) => {
+  await assert.rejects(openVault({ db }, given(randomBytes(32))), (error: Error) => {
     assert.ok(error instanceof VaultError)
     assert.match(error.message, /another ENCRYPTION_KEY/)
     return !error.message.includes(masterKey.toString('hex').slice(0, 8))
@@ -112,7 +114,7 @@ test('no error of the vault shows what was sealed or with what', async () => {
 })
 
 test('a key is found by a keyed hash: the same on every server, and not the plain hash of anything', async () => {
-  const other = await openVault({ db }, masterKey)
+  const other = await openVault({ db }, given(masterKey))
   assert.deepEqual(vault.hash('sk-proxy-x'), other.hash('sk-proxy-x'))
   assert.equal(vault.hash('sk-proxy-x').length, 32)
   assert.notDeepEqual(vault.hash('sk-proxy-x'), vault.hash('sk-proxy-y'))
@@ -121,7 +123,7 @@ test('a key is found by a keyed hash: the same on every server, and not the plai
 
 test('twenty first seals of an organization at once make one data key, and all open', async () => {
   const organizationId = await newOrganization()
-  const vaults = await Promise.all([1, 2, 3, 4].map(() => openVault({ db }, masterKey)))
+  const vaults = await Promise.all([1, 2, 3, 4].map(() => openVault({ db }, given(masterKey))))
   const sealed = await Promise.all(
     Array.from({ length: 20 }, (_, at) => seal(organizationId, `a${at}`, vaults[at % 4] ?? vault)),
   )
@@ -137,7 +139,7 @@ test('twenty first starts at once make one pepper', async () => {
   const fresh = await createDatabase(own)
   const freshDb = own.use(openDatabase(parseIntoClientConfig(fresh.databaseUrl), 10, () => {}))
   await migrate(freshDb)
-  const vaults = await Promise.all(Array.from({ length: 20 }, () => openVault({ db: freshDb }, masterKey)))
+  const vaults = await Promise.all(Array.from({ length: 20 }, () => openVault({ db: freshDb }, given(masterKey))))
   assert.equal(new Set(vaults.map((one) => one.hash('x').toString('hex'))).size, 1)
   assert.notDeepEqual(vaults[0]?.hash('x'), vault.hash('x'), 'another installation hashes otherwise')
 })
@@ -150,6 +152,10 @@ test('the database without the master key holds nothing that can be read', async
   assert.ok(rows.length >= 2)
   for (const { sealed } of rows) assert.match(sealed, /^enc:m-[0-9a-f]{8}:[\w-]{80}$/)
 })
+
+function given(current: Buffer, previous?: Buffer): ReadMasterKeys {
+  return async () => ({ current, previous })
+}
 
 function seal(organizationId: string, context: string, by: Vault = vault): Promise<string> {
   return db.forOrganization(organizationId, (tx: Tx) => by.seal(tx, organizationId, context, new Secret(UPSTREAM_KEY)))

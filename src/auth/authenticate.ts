@@ -4,12 +4,12 @@ import { PREFIX } from '../api-keys/synthetic-key.ts'
 import type { Db } from '../db/database.ts'
 import type { OrganizationCache } from '../db/organization-cache.ts'
 import { AppError } from '../errors.ts'
-import type { Secret } from '../secret.ts'
 import { isTokenAccepted } from '../tokens/service.ts'
 import { parseExternalId } from '../users/external-id.ts'
 import type { UserDirectory } from '../users/service.ts'
 import type { Caller, Scope } from './caller.ts'
 import { verifyToken } from './jwt.ts'
+import type { JwtSecrets } from './jwt-secrets.ts'
 
 /** A credential that holds: a caller, and what it says about users. */
 export interface Credential extends Caller {
@@ -45,18 +45,18 @@ export interface Authenticator {
 export function openAuthenticator(deps: {
   db: Db
   cache: OrganizationCache
-  jwtSecretKey: Secret
+  jwtSecrets: JwtSecrets
   acceptLegacyTokens: boolean
   keyRing: KeyRing
   users: UserDirectory
 }): Authenticator {
-  const { db, cache, jwtSecretKey, acceptLegacyTokens, keyRing, users } = deps
+  const { db, cache, jwtSecrets, acceptLegacyTokens, keyRing, users } = deps
 
   async function authenticateToken(token: string): Promise<Credential> {
     // The whole token's hash: a prefix as the key of a cache has let one caller in as another.
     const digest = createHash('sha256').update(token).digest('base64')
     const known = await cache.read(`token:${digest}`, async () => {
-      const claims = await verifyToken(jwtSecretKey, token, { acceptLegacy: acceptLegacyTokens })
+      const claims = await verifyToken(jwtSecrets, token, { acceptLegacy: acceptLegacyTokens })
       if (!claims || !(await isTokenAccepted({ db }, claims))) throw invalidCredentials()
       const { organizationId, externalUserId } = claims
       const credential: Credential = {

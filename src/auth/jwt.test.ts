@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { generateKeyPairSync, hkdfSync, randomBytes, randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import { CompactSign, type JWTHeaderParameters, SignJWT } from 'jose'
+import { askUntil } from '../../test/poll.ts'
 import { Secret } from '../secret.ts'
 import { signToken, type TokenToSign, verifyToken } from './jwt.ts'
+import { type JwtSecrets, openJwtSecrets } from './jwt-secrets.ts'
 
 const SECRET = new Secret(randomBytes(48).toString('base64url'))
 const ORGANIZATION = randomUUID()
@@ -129,7 +131,7 @@ test("no organization's secret signs for another, nor one generation's for anoth
     }
   }
   const otherInstallation = new Secret(randomBytes(48).toString('base64url'))
-  assert.equal(await verifyToken(otherInstallation, await sign(), { acceptLegacy: true }), undefined)
+  assert.equal(await verifyToken(alone(otherInstallation), await sign(), { acceptLegacy: true }), undefined)
 })
 
 test('every changed character of a token refuses it', async () => {
@@ -213,7 +215,7 @@ test('a token of the earlier system is accepted only where that is asked for, si
     .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
     .sign(Buffer.from(SECRET.reveal()))
   assert.equal(await verify(legacy), undefined)
-  const claims = await verifyToken(SECRET, legacy, { acceptLegacy: true })
+  const claims = await verifyToken(alone(SECRET), legacy, { acceptLegacy: true })
   assert.deepEqual(
     [claims?.organizationId, claims?.tokenId, claims?.scopes],
     [ORGANIZATION, undefined, ['inference', 'org:admin']],
@@ -222,11 +224,11 @@ test('a token of the earlier system is accepted only where that is asked for, si
   const withoutEnd = await new SignJWT({ sub, iat })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(Buffer.from(SECRET.reveal()))
-  assert.equal(await verifyToken(SECRET, withoutEnd, { acceptLegacy: true }), undefined)
+  assert.equal(await verifyToken(alone(SECRET), withoutEnd, { acceptLegacy: true }), undefined)
   const derived = await new SignJWT({ sub, iat, exp })
     .setProtectedHeader({ alg: 'HS256' })
     .sign(secretOf(ORGANIZATION, 1))
-  assert.equal(await verifyToken(SECRET, derived, { acceptLegacy: true }), undefined)
+  assert.equal(await verifyToken(alone(SECRET), derived, { acceptLegacy: true }), undefined)
 })
 
 test('what is no token is refused, not thrown at', async () => {
@@ -253,8 +255,66 @@ test('what is no token is refused, not thrown at', async () => {
   }
 })
 
+test('a token under the former secret is accepted until its grace ends, and ends with it', async () => {
+  const next = new Secret(randomBytes(48).toString('base64url'))
+  let now = Date.now()
+  const until = new Date(now + 600_000)
+  const secrets = await openJwtSecrets(
+    async () => ({ jwtSecretKey: next, jwtSecretKeyPrevious: SECRET, jwtPreviousUntil: until }),
+    () => now,
+  )
+  const former = await sign({ exp: NOW + 86_400 })
+
+  const during = await verifyToken(secrets, former, { acceptLegacy: false })
+  const short = await verifyToken(secrets, await sign({ exp: NOW + 60 }), { acceptLegacy: false })
+  now = until.getTime()
+
+  assert.equal(
+    during?.expiresAtSeconds,
+    until.getTime() / 1000 - 60,
+    'the clock skew of a minute that callers get is in it',
+  )
+  assert.equal(short?.expiresAtSeconds, NOW + 60)
+  assert.equal(await verifyToken(secrets, former, { acceptLegacy: false }), undefined)
+})
+
+test('without a time the former secret is accepted for as long as it is given; a third one never is', async () => {
+  const [next, third] = [1, 2].map(() => new Secret(randomBytes(48).toString('base64url'))) as [Secret, Secret]
+  const given = { jwtSecretKey: next, jwtSecretKeyPrevious: SECRET, jwtPreviousUntil: undefined }
+  const secrets = await openJwtSecrets(async () => given)
+
+  assert.equal((await verifyToken(secrets, await sign(), { acceptLegacy: false }))?.expiresAtSeconds, CLAIMS.exp)
+  assert.equal(
+    await verifyToken({ ...alone(third), previous: secrets.previous }, `${await sign()}x`, { acceptLegacy: false }),
+    undefined,
+  )
+  assert.equal(await verifyToken(alone(third), await sign(), { acceptLegacy: false }), undefined)
+})
+
+test('a hundred tokens under a secret that was put in place a moment ago are all accepted', async () => {
+  let signing = new Secret(randomBytes(48).toString('base64url'))
+  const secrets = await openJwtSecrets(async () => ({
+    jwtSecretKey: signing,
+    jwtSecretKeyPrevious: undefined,
+    jwtPreviousUntil: undefined,
+  }))
+  const openedAt = performance.now()
+  await askUntil(async () => performance.now() - openedAt > 200, Boolean)
+  signing = SECRET
+  const token = await sign()
+
+  const all = await Promise.all(Array.from({ length: 100 }, () => verifyToken(secrets, token, { acceptLegacy: false })))
+
+  assert.ok(all.every((claims) => claims?.organizationId === ORGANIZATION))
+})
+
+/** An installation that has this secret and no other. */
+function alone(signing: Secret): JwtSecrets {
+  return { signing, previous: undefined, haveChangedSince: async () => false }
+}
+
 function verify(token: string) {
-  return verifyToken(SECRET, token, { acceptLegacy: false })
+  return verifyToken(alone(SECRET), token, { acceptLegacy: false })
 }
 
 function sign(claims: object = {}, header: Partial<JWTHeaderParameters> = {}): Promise<string> {

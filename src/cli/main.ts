@@ -7,9 +7,10 @@ import { addAdoptCommand } from './commands/adopt.ts'
 import { addApiKeyCommands } from './commands/api-keys.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
+import { addExportCommand } from './commands/export.ts'
 import { addSecretCommands } from './commands/generate-keys.ts'
-
 import { addPersonaAnalyticsCommand } from './commands/get-analytics.ts'
+import { addImportLegacyCommand } from './commands/import-legacy.ts'
 import { addLedgerCommands } from './commands/ledger.ts'
 import { addMigrateCommand } from './commands/migrate.ts'
 import { addOrganizationCommands } from './commands/organizations.ts'
@@ -20,6 +21,8 @@ import { addPolicyCommands } from './commands/policies.ts'
 import { addPriceCommands } from './commands/prices.ts'
 import { addRatingsCommand } from './commands/ratings.ts'
 import { addRequestCommands } from './commands/requests.ts'
+import { addRetentionCommand } from './commands/retention.ts'
+import { addRotationCommands } from './commands/rotate.ts'
 import { addSelftestCommand } from './commands/selftest.ts'
 import { addSimulateCommand } from './commands/simulate.ts'
 import { addStartCommand } from './commands/start.ts'
@@ -81,11 +84,15 @@ function createProgram(): Command {
   addLedgerCommands(program)
   addPriceCommands(program)
   addAuditCommands(program)
+  addRetentionCommand(program)
+  addExportCommand(program)
   program.commandsGroup('Installation:')
   addStatusCommand(program)
   addSelftestCommand(program)
   addMigrateCommand(program)
   addSecretCommands(program)
+  addRotationCommands(program)
+  addImportLegacyCommand(program)
   program.helpCommand('help [command]', 'explain a command')
   return program
 }

@@ -17,7 +17,8 @@ after(() => stack.disposeAsync())
 const { databaseUrl, client } = await createDatabase(stack)
 const db = stack.use(openDatabase(parseIntoClientConfig(databaseUrl), 4, () => {}))
 await migrate(db)
-const vault = await openVault({ db }, randomBytes(32))
+const masterKey = randomBytes(32)
+const vault = await openVault({ db }, async () => ({ current: masterKey, previous: undefined }))
 
 test('content is sealed: no byte of it is readable in its row, and only organization, attempt and kind together open it', async () => {
   const [own, other] = [await newOrganization(), await newOrganization()]

@@ -4,7 +4,7 @@ import type { Db, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { findRequest } from '../ledger/service.ts'
-import { type ContentKind, findContents } from './store.ts'
+import { type ContentKind, findContents, listContents } from './store.ts'
 import { type ContentWriter, contentContext } from './writer.ts'
 
 /** A body as it went over the wire. */
@@ -47,6 +47,40 @@ export async function readContent(
   return { requestId, request: bodies.get('request'), response: bodies.get('response') }
 }
 
+export interface KeptBody extends Body {
+  attemptId: string
+  kind: ContentKind
+  createdAt: Date
+  expiresAt: Date
+}
+
+/** Everything that is kept of the caller's organization, some at a time. */
+export async function* readKeptBodies(
+  { db, vault }: { db: Db; vault: Vault },
+  caller: Caller,
+): AsyncGenerator<KeptBody[]> {
+  requireScope(caller, 'org:admin')
+  const { organizationId } = caller
+  let after: { attempt_id: string; kind: string } | undefined
+  do {
+    const rows = await db.forOrganization(
+      organizationId,
+      async (tx) => {
+        const found = await listContents(tx, organizationId, after, PAGE)
+        const bodies: KeptBody[] = []
+        for (const row of found) bodies.push(await openRow(tx, vault, organizationId, row.attempt_id, row))
+        return { bodies, last: found.length < PAGE ? undefined : found.at(-1) }
+      },
+      PAGE_TIMEOUT_MS,
+    )
+    if (rows.bodies.length > 0) yield rows.bodies
+    after = rows.last
+  } while (after !== undefined)
+}
+
+/** Bodies are up to a mebibyte. */
+const PAGE = 20
+const PAGE_TIMEOUT_MS = 5000
 const FLUSH_TIMEOUT_MS = 1000
 
 /** What was asked and answered in some attempts, as far as it is kept: those that are not have no entry. One at a time, for room. */
@@ -74,15 +108,30 @@ async function openBodies(
 ): Promise<Map<ContentKind, Body>> {
   const bodies = new Map<ContentKind, Body>()
   for (const row of await findContents(tx, organizationId, attemptId)) {
-    const kind = row.kind === 'request' ? 'request' : 'response'
-    const bytes = await vault.openBytes(tx, organizationId, contentContext(attemptId, kind), row.sealed)
-    bodies.set(kind, {
-      text: readText(bytes, row.is_cut),
-      isCut: row.is_cut,
-      originalBytes: Number(row.original_bytes),
-    })
+    const { kind, text, isCut, originalBytes } = await openRow(tx, vault, organizationId, attemptId, row)
+    bodies.set(kind, { text, isCut, originalBytes })
   }
   return bodies
+}
+
+async function openRow(
+  tx: Tx,
+  vault: Vault,
+  organizationId: string,
+  attemptId: string,
+  row: Awaited<ReturnType<typeof findContents>>[number],
+): Promise<KeptBody> {
+  const kind = row.kind === 'request' ? 'request' : 'response'
+  const bytes = await vault.openBytes(tx, organizationId, contentContext(attemptId, kind), row.sealed)
+  return {
+    attemptId,
+    kind,
+    text: readText(bytes, row.is_cut),
+    isCut: row.is_cut,
+    originalBytes: Number(row.original_bytes),
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+  }
 }
 
 /** A character that the cut went through is left out; other bytes that are no UTF-8 read as U+FFFD. */

@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { APPLICATION_ROLE, type Db, type Tx } from './database.ts'
 
@@ -34,6 +35,17 @@ export class SchemaTooOldError extends Error {
   }
 }
 
+/** A migration changes tables, and something else has had them locked for a minute. */
+export class LocksNotAvailableError extends Error {
+  constructor() {
+    super(
+      'The database could not be changed, because a transaction has kept its tables locked for a minute: end it ' +
+        '(pg_stat_activity shows the oldest) and start again. Nothing was left half done.',
+    )
+    this.name = 'LocksNotAvailableError'
+  }
+}
+
 /**
  * For those that only come by: makes the schema of an empty database, and leaves the upgrade of any other to the server.
  * @returns the migrations applied by this call.
@@ -52,7 +64,8 @@ export async function requireSchema(db: Db, directory: URL = MIGRATIONS): Promis
 
 /**
  * Brings the schema up to date: forward only, one transaction each. Two servers starting at once take turns at an advisory
- * lock, and the second finds nothing left to do.
+ * lock, and the second finds nothing left to do. Statements of others are never made to wait for long: a migration that does not
+ * get its locks at once lets everybody pass and tries again.
  * @returns the migrations applied by this call.
  * @throws {SchemaTooNewError} when a newer version left a breaking migration.
  */
@@ -60,12 +73,49 @@ export async function migrate(db: Db, directory: URL = MIGRATIONS): Promise<Migr
   const known = await readMigrations(directory)
   const applied: Migration[] = []
   for (;;) {
-    const next = await db.forOwner((tx) => applyNext(tx, known, directory))
+    const next = await withoutBlocking(() => db.forOwner((tx) => applyNext(tx, known, directory)))
     if (!next) break
     applied.push(next)
   }
-  await db.forOwner((tx) => sql`select ensure_attempt_partitions(${PARTITION_MONTHS_AHEAD}::int)`.execute(tx))
+  await ensurePartitions(db)
   return applied
+}
+
+/** The monthly partitions of the coming months, and of months whose rows the default partition had to take. */
+export async function ensurePartitions(db: Db): Promise<void> {
+  await withoutBlocking(() =>
+    db.forOwner(async (tx) => {
+      await limitLockWaits(tx)
+      await sql`select ensure_attempt_partitions(${PARTITION_MONTHS_AHEAD}::int)`.execute(tx)
+    }),
+  )
+}
+
+/**
+ * A lock that is waited for keeps everybody waiting who comes after: `work` waits for each only this long, and `withoutBlocking`
+ * tries again.
+ */
+export async function limitLockWaits(tx: Tx): Promise<void> {
+  await sql`select set_config('lock_timeout', ${String(LOCK_TIMEOUT_MS)}, true)`.execute(tx)
+}
+
+/** @throws {LocksNotAvailableError} when something has held its locks all the while. */
+export async function withoutBlocking<T>(work: () => Promise<T>, giveUpMs = GIVE_UP_MS): Promise<T> {
+  const giveUpAt = performance.now() + giveUpMs
+  for (;;) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isLockConflict(error)) throw error
+      if (performance.now() > giveUpAt) throw new LocksNotAvailableError()
+    }
+    await sleep(LOCK_TIMEOUT_MS + Math.random() * LOCK_TIMEOUT_MS)
+  }
+}
+
+/** Lock not available, deadlock: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+function isLockConflict(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === '55P03' || error.code === '40P01')
 }
 
 /**
@@ -83,6 +133,9 @@ export async function migrationStatus(db: Db | undefined, directory: URL = MIGRA
 
 const MIGRATIONS = new URL('./migrations/', import.meta.url)
 const PARTITION_MONTHS_AHEAD = 3
+/** Inserts of attempts wait for no longer than this behind a migration that itself has to wait. */
+const LOCK_TIMEOUT_MS = 200
+const GIVE_UP_MS = 60_000
 
 /** File names are `0001_what.sql`, or `0001_what.breaking.sql`. */
 async function readMigrations(directory: URL): Promise<Migration[]> {
@@ -97,7 +150,7 @@ async function readMigrations(directory: URL): Promise<Migration[]> {
 async function applyNext(tx: Tx, known: Migration[], directory: URL): Promise<Migration | undefined> {
   await sql`select pg_advisory_xact_lock(hashtext('openai_proxy.migrate'))`.execute(tx)
   // After the lock above, which may take as long as another server's migration; from here on nobody may be kept waiting.
-  await sql`select set_config('lock_timeout', '5s', true)`.execute(tx)
+  await limitLockWaits(tx)
   await sql`
     create table if not exists schema_migrations (
       version integer primary key,

@@ -3,9 +3,12 @@ import type { ColumnType, Generated } from 'kysely'
 /** The tables as the migrations leave them. `bigint` columns arrive as bigint (see `database.ts`). */
 export interface Schema {
   instance_secrets: { name: string; sealed: string; created_at: Generated<Date> }
+  master_keys: { name: string; state: string; changed_at: Generated<Date> }
+  data_key_rotations: { started_at: Date; finished_at: Date | null }
   organizations: OrganizationsTable
   organization_policies: OrganizationPoliciesTable
-  organization_keys: { organization_id: string; version: number; sealed: string; created_at: Generated<Date> }
+  organization_keys: OrganizationKeysTable
+  attempt_retention: { organization_id: string; rows_from: string; updated_at: Generated<Date> }
   users: UsersTable
   api_keys: ApiKeysTable
   tokens: TokensTable
@@ -31,12 +34,21 @@ interface OrganizationsTable {
   updated_at: Generated<Date>
 }
 
+interface OrganizationKeysTable {
+  organization_id: string
+  version: number
+  sealed: string
+  created_at: Generated<Date>
+  retired_at: Generated<Date | null>
+}
+
 interface OrganizationPoliciesTable {
   organization_id: string
   client_gone: string
   unpriced_models: string
   content: string
   content_days: number
+  rows_days: Generated<number | null>
   max_concurrent_requests: number | null
   personas: string
   system_items: string
@@ -54,6 +66,7 @@ interface UsersTable {
   external_id: string
   created_at: Generated<Date>
   deleted_at: Date | null
+  erased_at: Generated<Date | null>
 }
 
 interface ApiKeysTable {

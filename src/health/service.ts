@@ -1,5 +1,5 @@
 import type { KeyRing, UpstreamKey } from '../api-keys/key-ring.ts'
-import { type Vault, VaultError } from '../api-keys/vault.ts'
+import type { Vault } from '../api-keys/vault.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { readClock } from './store.ts'
@@ -54,7 +54,7 @@ export async function checkReady(deps: { db: Db; vault: Vault; isStopping: () =>
     })
     return skewMs > CLOCK_SKEW_MS_MAX ? 'clock_skew' : 'ready'
   } catch (error) {
-    return error instanceof VaultError ? 'wrong_encryption_key' : 'no_database'
+    return error instanceof AppError && error.code === 'encryption_key_missing' ? 'wrong_encryption_key' : 'no_database'
   }
 }
 

@@ -456,10 +456,18 @@ function storable(text: string | null): string | null {
 const USAGE_BYTES_MAX = 16 * 1024
 
 function storableJson(value: unknown): unknown {
+  const whole = JSON.stringify(value)
+  if (whole === undefined || whole.length > USAGE_BYTES_MAX) return null
+  return UNSTORABLE.test(whole) ? mended(value) : value
+}
+
+/** What stands for a NUL or half a surrogate pair in JSON text. */
+const UNSTORABLE = /\\u(?:0000|d[89a-f])/i
+
+function mended(value: unknown): unknown {
   const text = JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === 'string' ? inner.replaceAll('\0', '').toWellFormed() : inner,
   )
   // Names of fields go through as they are; one that Postgres cannot keep makes the object not worth keeping.
-  if (text === undefined || text.length > USAGE_BYTES_MAX || /\\u(?:0000|d[89a-f])/i.test(text)) return null
-  return JSON.parse(text)
+  return UNSTORABLE.test(text) ? null : JSON.parse(text)
 }

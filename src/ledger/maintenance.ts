@@ -7,6 +7,7 @@ import { removeJournal } from './journal.ts'
 import { recoveredItems } from './ledger.ts'
 import type { PriceTable } from './pricing.ts'
 import { findDeadJournals, type Recovered, recoverJournal } from './recovery.ts'
+import { listMarks } from './retention-store.ts'
 import {
   applyPriceChanges,
   findRecorded,
@@ -17,6 +18,7 @@ import {
   lockRowsToPrice,
   type PriceChange,
   type PricedRow,
+  type SettledRow,
   type WrongSum,
 } from './store.ts'
 import { NO_USAGE, readUsage } from './usage.ts'
@@ -35,7 +37,11 @@ export async function verifyLedger(
   { db, journalDirectory }: { db: Db; journalDirectory: string },
   onProgress: (done: number, total: number) => void = () => {},
 ): Promise<Verification> {
-  const days = await db.forOperator(listLedgerDays, LONG_MS)
+  const days = await db.forOperator(async (tx) => {
+    const marks = new Map((await listMarks(tx)).map(({ organization_id, rows_from }) => [organization_id, rows_from]))
+    // Of the days before, only the sums are left.
+    return (await listLedgerDays(tx)).filter(({ organization_id, day }) => day >= (marks.get(organization_id) ?? ''))
+  }, LONG_MS)
   const wrongSums: WrongSum[] = []
   for (const [index, { organization_id, day }] of days.entries()) {
     wrongSums.push(...(await db.forOperator((tx) => findWrongSums(tx, organization_id, day), LONG_MS)))
@@ -80,6 +86,14 @@ export async function importJournals(
     total.damagedBytes += recovered.damagedBytes
   }
   return total
+}
+
+/** A row of attempts that was made elsewhere. */
+export type ImportedAttempt = SettledRow
+
+/** Records attempts of another system by the way that every attempt takes, so that sums and sessions move with them. */
+export async function importAttempts({ db }: { db: Db }, rows: readonly ImportedAttempt[]): Promise<void> {
+  if (rows.length > 0) await db.forOperator((tx) => insertSettledAttempts(tx, rows), LONG_MS)
 }
 
 export interface Repricing {

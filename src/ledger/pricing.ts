@@ -96,6 +96,8 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
     return found
   }
 
+  const lists = new WeakMap<Remembered, PriceList>()
+
   /** Femto-dollars as an exact fraction, or the reason why they are not known. */
   function pricePart({ model, serviceTier, usage }: PricedUsage, at: Date) {
     if (!model) return 'The answer names no model.'
@@ -127,7 +129,12 @@ export function openPriceTable({ overlay }: { overlay?: PriceOverlay | undefined
     },
     ratesFor: (model, at) => {
       const rates = lookUp(model, at)
-      return rates && toPriceList(rates)
+      if (!rates) return undefined
+      const known = lists.get(rates)
+      if (known) return known
+      const list = toPriceList(rates)
+      lists.set(rates, list)
+      return list
     },
   }
 }

@@ -15,6 +15,8 @@ export interface Policies {
   content: 'none' | 'full'
   /** How long content is kept, counted from the call: what is already kept goes at the deadline it was kept with. */
   contentDays: number
+  /** How long the rows of calls are kept, by whole months; null: as the installation says. Sums are kept for ever. */
+  rowsDays: number | null
   /** Requests under way at one time on each server; null: as many as `MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION` says. */
   maxConcurrentRequests: number | null
   /**
@@ -44,6 +46,7 @@ const DEFAULT_POLICIES: Policies = {
   unpricedModels: 'allow',
   content: 'full',
   contentDays: 30,
+  rowsDays: null,
   maxConcurrentRequests: null,
   personas: 'replace',
   systemItems: 'allow',
@@ -74,6 +77,12 @@ export async function updatePolicies(
       param: 'content_days',
     })
   }
+  const { rowsDays = null } = changes
+  if (rowsDays !== null && (!Number.isInteger(rowsDays) || rowsDays < ROWS_DAYS_MIN || rowsDays > ROWS_DAYS_MAX)) {
+    throw new AppError('invalid_request', `Rows are kept for ${ROWS_DAYS_MIN} to ${ROWS_DAYS_MAX} whole days.`, {
+      param: 'rows_days',
+    })
+  }
   const { maxConcurrentRequests = null } = changes
   if (maxConcurrentRequests !== null && !isWholeNumberTo(CONCURRENT_REQUESTS_MAX, maxConcurrentRequests)) {
     throw new AppError('invalid_request', `An organization has 1 to ${CONCURRENT_REQUESTS_MAX} requests under way.`, {
@@ -88,6 +97,7 @@ export async function updatePolicies(
       unpriced_models: policies.unpricedModels,
       content: policies.content,
       content_days: policies.contentDays,
+      rows_days: policies.rowsDays,
       max_concurrent_requests: policies.maxConcurrentRequests,
       personas: policies.personas,
       system_items: policies.systemItems,
@@ -108,6 +118,8 @@ export async function updatePolicies(
 }
 
 const CONTENT_DAYS_MAX = 3650
+const ROWS_DAYS_MIN = 31
+const ROWS_DAYS_MAX = 36_500
 const CONCURRENT_REQUESTS_MAX = 100_000
 
 function isWholeNumberTo(max: number, value: number): boolean {
@@ -151,6 +163,7 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     unpricedModels: row.unpriced_models === 'refuse' ? 'refuse' : 'allow',
     content: row.content === 'none' ? 'none' : 'full',
     contentDays: row.content_days,
+    rowsDays: row.rows_days,
     maxConcurrentRequests: row.max_concurrent_requests,
     personas: row.personas === 'append' || row.personas === 'enforce' ? row.personas : 'replace',
     systemItems: row.system_items === 'drop' || row.system_items === 'refuse' ? row.system_items : 'allow',

@@ -23,6 +23,7 @@ export interface PoliciesRow {
   unpriced_models: string
   content: string
   content_days: number
+  rows_days: number | null
   max_concurrent_requests: number | null
   personas: string
   system_items: string
@@ -41,6 +42,7 @@ export async function findPolicies(tx: Tx, organizationId: string): Promise<Poli
       'unpriced_models',
       'content',
       'content_days',
+      'rows_days',
       'max_concurrent_requests',
       'personas',
       'system_items',

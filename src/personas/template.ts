@@ -52,6 +52,12 @@ export function checkTemplate({ content, variables }: Template): void {
   }
 }
 
+/** Variables under which a text that was written without any comes out as it stands, braces included. */
+export function variablesAsTheyStand(content: string): Variables {
+  const names = [...content.matchAll(PLACEHOLDER)].map(([placeholder, name = '']) => [name, placeholder] as const)
+  return Object.fromEntries(names)
+}
+
 /**
  * The text of a call. Values are put in literally and once: a value that holds `{{x}}` is text like any other.
  * @param known names that are no error though this version lacks them: those of other versions that are being served.

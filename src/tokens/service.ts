@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { recordAudit } from '../audit/service.ts'
 import { asAdministrator, type Caller, type Operator, requireScope, SCOPES, type Scope } from '../auth/caller.ts'
 import { signToken, TOKEN_DAYS_MAX, type TokenClaims } from '../auth/jwt.ts'
+import type { JwtSecrets } from '../auth/jwt-secrets.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { isUuid } from '../ids.ts'
@@ -39,7 +40,7 @@ export interface NewToken {
 
 /** Signs a token for the caller's organization, with no more scopes than the caller has. */
 export async function createToken(
-  { db, jwtSecretKey }: { db: Db; jwtSecretKey: Secret },
+  { db, jwtSecrets }: { db: Db; jwtSecrets: JwtSecrets },
   caller: Caller,
   input: NewToken,
 ): Promise<{ token: Token; organizationName: string; jwt: Secret }> {
@@ -69,7 +70,7 @@ export async function createToken(
       expires_at: new Date(expiresAtSeconds * 1000),
     })
     await recordAudit(tx, caller, { action: 'token.create', target: row.id, details: { scopes, days: input.days } })
-    const jwt = await signToken(jwtSecretKey, {
+    const jwt = await signToken(jwtSecrets.signing, {
       organizationId: caller.organizationId,
       organizationName: organization.name,
       tokenId: row.id,

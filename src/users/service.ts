@@ -34,8 +34,8 @@ export async function createUser(
   const externalId = parseExternalId(input.externalId, 'user_id')
   return db.forOrganization(caller.organizationId, async (tx) => {
     const { row, isNew } = await ensureUserRow(tx, caller.organizationId, externalId)
-    if (isNew)
-      await recordAudit(tx, caller, { action: 'user.create', target: row.id, details: { external_id: externalId } })
+    // Without the external id: the log cannot be changed, and users may want to be forgotten.
+    if (isNew) await recordAudit(tx, caller, { action: 'user.create', target: row.id })
     return { ...toUser(row), isNew }
   })
 }

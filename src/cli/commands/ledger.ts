@@ -6,7 +6,8 @@ import { formatUsd } from '../../ledger/money.ts'
 import { openPriceFile } from '../../ledger/price-file.ts'
 import { addCommand } from '../command.ts'
 import { connect } from '../connect.ts'
-import { type OutputOptions, printProgress, printResult } from '../output.ts'
+import { type OutputOptions, printResult } from '../output.ts'
+import { showProgress } from '../progress.ts'
 
 /** Keeping the record true: verify it, ship what a dead replica left, price it again. */
 export function addLedgerCommands(program: Command): void {
@@ -110,12 +111,4 @@ function parseDate(text: string, option: string): Date {
     )
   }
   return date
-}
-
-/** A line that counts up, for people who watch. */
-function showProgress(what: string): (done: number, total?: number) => void {
-  if (!process.stderr.isTTY) return () => {}
-  return (done, total) => {
-    printProgress(`\r${done}${total === undefined ? '' : ` of ${total}`} ${what}${done === total ? '\n' : ''}`)
-  }
 }

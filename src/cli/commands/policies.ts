@@ -11,6 +11,7 @@ type PolicyOptions = OutputOptions & {
   unpricedModels?: Policies['unpricedModels']
   content?: Policies['content']
   contentDays?: string
+  rowsDays?: string
   maxConcurrentRequests?: string
   personas?: Policies['personas']
   systemItems?: Policies['systemItems']
@@ -43,6 +44,7 @@ export function addPolicyCommands(program: Command): void {
       new Option('--content <policy>', 'what is kept of requests and answers, sealed').choices(['full', 'none']),
     )
     .option('--content-days <n>', 'for how many days what comes next is kept')
+    .option('--rows-days <n>', 'for how many days rows of calls are kept; "default": as the installation says')
     .option('--max-concurrent-requests <n>', 'requests under way at one time on each server; "default": as configured')
     .addOption(
       new Option('--personas <policy>', "a caller's own instructions, where there is a persona").choices([
@@ -86,13 +88,14 @@ export function addPolicyCommands(program: Command): void {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
-      const { clientGone, unpricedModels, content, contentDays, maxConcurrentRequests, personas, systemItems } = options
-      const { shareObjects, models, identifiers, clientSecrets, websockets } = options
+      const { clientGone, unpricedModels, content, contentDays, rowsDays, personas, systemItems } = options
+      const { shareObjects, models, identifiers, clientSecrets, maxConcurrentRequests, websockets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
         ...(content && { content }),
         ...(contentDays !== undefined && { contentDays: Number(contentDays) }),
+        ...(rowsDays !== undefined && { rowsDays: rowsDays === 'default' ? null : Number(rowsDays) }),
         ...(maxConcurrentRequests !== undefined && {
           maxConcurrentRequests: maxConcurrentRequests === 'default' ? null : Number(maxConcurrentRequests),
         }),
@@ -116,6 +119,7 @@ export function addPolicyCommands(program: Command): void {
           unpriced_models: policies.unpricedModels,
           content: policies.content,
           content_days: policies.contentDays,
+          rows_days: policies.rowsDays,
           max_concurrent_requests: policies.maxConcurrentRequests,
           personas: policies.personas,
           system_items: policies.systemItems,
@@ -132,6 +136,7 @@ export function addPolicyCommands(program: Command): void {
           `Unpriced models: ${policies.unpricedModels}`,
           `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
           `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+          `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
           `Personas: ${policies.personas}`,
           `System items: ${policies.systemItems}`,
           `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { asAdministrator, OPERATOR } from '../../auth/caller.ts'
+import { type Erasure, eraseUserInAnyOrganization } from '../../erasure/service.ts'
 import { getOrganization, type Organization } from '../../organizations/service.ts'
 import { createUser, deleteUser, getUserInAnyOrganization, listUsers, type User } from '../../users/service.ts'
 import { addCommand } from '../command.ts'
@@ -57,6 +58,54 @@ export function addUserCommands(program: Command): void {
         field('User ID', user.externalId),
       ])
     })
+
+  addCommand(
+    program,
+    'erase-user',
+    "erase a user's contents, feedback and external id, and delete the user; what it cost stays",
+    'erase-user <internal-id>',
+  )
+    .argument('<internal-id>', 'the id that list-users shows, of a deleted user too')
+    .action(async (id: string, options: OutputOptions) => {
+      await using foundation = await connect()
+      const erasure = await eraseUserInAnyOrganization(foundation, OPERATOR, id)
+      const organization = await getOrganization(foundation, OPERATOR, erasure.organizationId)
+      printResult(
+        options,
+        {
+          id: erasure.userId,
+          organization_id: organization.id,
+          organization_name: organization.name,
+          user_id: erasure.pseudonym,
+          contents: erasure.contents,
+          feedback_texts: erasure.feedbackTexts,
+          api_keys: erasure.keys,
+          tokens: erasure.tokens,
+          left_upstream_objects: erasure.upstreamObjects,
+          left_audit_entries: erasure.auditEntries,
+          same_user_id: erasure.namesakes,
+        },
+        formatErasure(erasure, organization),
+      )
+    })
+}
+
+/** Above all what was done: an operator may have to say so to somebody. */
+function formatErasure(erasure: Erasure, organization: Organization): string[] {
+  return [
+    '',
+    'User erased successfully!',
+    field('Organization', organization.name),
+    field('Internal ID', erasure.userId),
+    field('User ID', erasure.pseudonym),
+    `Contents deleted: ${erasure.contents}`,
+    `Feedback texts deleted: ${erasure.feedbackTexts}`,
+    `API keys deactivated and unnamed: ${erasure.keys}`,
+    `Tokens revoked: ${erasure.tokens}`,
+    `Left at OpenAI, objects: ${erasure.upstreamObjects}`,
+    `Left in the audit log, entries with the former user ID: ${erasure.auditEntries}`,
+    `Other users of the same user ID: ${erasure.namesakes.join(', ') || 'none'}`,
+  ]
 }
 
 interface UserGroup {
