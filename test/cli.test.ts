@@ -305,7 +305,7 @@ test('an error is one sentence on standard error, with exit code 1 for what fail
     [['delete-user', unknown], new RegExp(`^Error: User not found: ${unknown}\\n$`), 1],
     [['revoke-token', unknown], new RegExp(`^Error: Token not found: ${unknown}\\n$`), 1],
     [['create-org'], /^Error: Missing required argument 'name'\.\n$/, 2],
-    [['create-orgs'], /^Error: Unknown command 'create-orgs'; Did you mean create-org\?\.?\n$/, 2],
+    [['create-orgs'], /^Error: Unknown command 'create-orgs'; did you mean create-org\?\n$/, 2],
     [['list-orgs', '--what'], /^Error: Unknown option '--what'\.\n$/, 2],
   ]
 

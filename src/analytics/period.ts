@@ -40,6 +40,7 @@ const WIRE_NAMES = { start: 'start_date', end: 'end_date', timeZone: 'tz' }
 /** @throws {AppError} `invalid_request` when the start is not before the end, or too long before it. */
 export async function placePeriod(tx: Tx, asked: PeriodAsked): Promise<Period> {
   const { timeZone } = asked
+  if (timeZone !== 'UTC') await requireKnownZone(tx, timeZone)
   const end = await place(tx, asked.end, timeZone)
   const start = asked.start ? await place(tx, asked.start, timeZone) : new Date(end.getTime() - DEFAULT_DAYS * DAY_MS)
   if (start >= end) {
@@ -98,12 +99,23 @@ function parseTimeZone(text: string, param: string): string {
   try {
     if (isName) {
       new Intl.DateTimeFormat('en', { timeZone: text })
-      return text
+      return PLACE_OF_ZONE[text.toUpperCase()] ?? text
     }
   } catch {
     // Not a zone that is known here.
   }
   throw badTimeZone(param)
+}
+
+/**
+ * Zones that have summer time, whose names Postgres takes for their winter time alone.
+ * @see https://github.com/eggert/tz/blob/main/backward
+ */
+const PLACE_OF_ZONE: Record<string, string> = {
+  CET: 'Europe/Brussels',
+  EET: 'Europe/Athens',
+  MET: 'Europe/Brussels',
+  WET: 'Europe/Lisbon',
 }
 
 function badTimeZone(param: string): AppError {
@@ -112,17 +124,24 @@ function badTimeZone(param: string): AppError {
   })
 }
 
+/** Node.js knows zones that this Postgres may not: `US/Pacific-New`, or those of a newer table. */
+async function requireKnownZone(tx: Tx, timeZone: string): Promise<void> {
+  try {
+    await sql`select now() at time zone ${timeZone}::text`.execute(tx)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === UNKNOWN_ZONE) throw badTimeZone('tz')
+    throw error
+  }
+}
+
+/** `invalid_parameter_value`: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const UNKNOWN_ZONE = '22023'
+
 /** A local time that a change of the clocks skips is the moment after it; of one that comes twice it is the first. */
 async function place(tx: Tx, moment: Moment, timeZone: string): Promise<Date> {
   if ('instant' in moment) return new Date(moment.instant)
-  try {
-    const { rows } = await sql<{ at: Date }>`
-      select first_moment_of(${moment.local}::timestamp, ${timeZone}) as at`.execute(tx)
-    if (!rows[0]) throw new Error('A select without a table has one row.')
-    return rows[0].at
-  } catch (error) {
-    // 22023: a zone that Node.js knows and this Postgres does not.
-    if (error instanceof Error && 'code' in error && error.code === '22023') throw badTimeZone('tz')
-    throw error
-  }
+  const { rows } = await sql<{ at: Date }>`
+    select first_moment_of(${moment.local}::timestamp, ${timeZone}) as at`.execute(tx)
+  if (!rows[0]) throw new Error('A select without a table has one row.')
+  return rows[0].at
 }
