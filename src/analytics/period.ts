@@ -14,6 +14,14 @@ export interface PeriodAsked {
   start: Moment | undefined
   end: Moment
   timeZone: string
+  /** What whoever asks calls them. */
+  names: Names
+}
+
+interface Names {
+  start: string
+  end: string
+  timeZone: string
 }
 
 /** `local` is a wall clock's time in the period's zone, `instant` the same everywhere. Both ISO 8601. */
@@ -26,30 +34,33 @@ type Moment = { local: string } | { instant: string }
  */
 export function parsePeriod(
   text: { start?: string | undefined; end?: string | undefined; timeZone?: string | undefined },
-  names: { start: string; end: string; timeZone: string } = WIRE_NAMES,
+  names: Names = WIRE_NAMES,
 ): PeriodAsked {
   return {
     start: text.start === undefined ? undefined : parseMoment(text.start, names.start, 0),
     end: text.end === undefined ? { instant: new Date().toISOString() } : parseMoment(text.end, names.end, 1),
     timeZone: parseTimeZone(text.timeZone ?? 'UTC', names.timeZone),
+    names,
   }
 }
 
-const WIRE_NAMES = { start: 'start_date', end: 'end_date', timeZone: 'tz' }
+const WIRE_NAMES: Names = { start: 'start_date', end: 'end_date', timeZone: 'tz' }
 
 /** @throws {AppError} `invalid_request` when the start is not before the end, or too long before it. */
 export async function placePeriod(tx: Tx, asked: PeriodAsked): Promise<Period> {
-  const { timeZone } = asked
-  if (timeZone !== 'UTC') await requireKnownZone(tx, timeZone)
+  const { timeZone, names } = asked
+  if (timeZone !== 'UTC') await requireKnownZone(tx, timeZone, names.timeZone)
   const end = await place(tx, asked.end, timeZone)
   const start = asked.start ? await place(tx, asked.start, timeZone) : new Date(end.getTime() - DEFAULT_DAYS * DAY_MS)
   if (start >= end) {
-    throw new AppError('invalid_request', 'The period ends before it begins: start_date must lie before end_date.', {
-      param: 'start_date',
-    })
+    throw new AppError(
+      'invalid_request',
+      `The period ends before it begins: ${names.start} must lie before ${names.end}.`,
+      { param: names.start },
+    )
   }
   if (end.getTime() - start.getTime() > DAYS_MAX * DAY_MS) {
-    throw new AppError('invalid_request', `A period has up to ${DAYS_MAX} days.`, { param: 'start_date' })
+    throw new AppError('invalid_request', `A period has up to ${DAYS_MAX} days.`, { param: names.start })
   }
   return { start, end, timeZone }
 }
@@ -125,11 +136,11 @@ function badTimeZone(param: string): AppError {
 }
 
 /** Node.js knows zones that this Postgres may not: `US/Pacific-New`, or those of a newer table. */
-async function requireKnownZone(tx: Tx, timeZone: string): Promise<void> {
+async function requireKnownZone(tx: Tx, timeZone: string, param: string): Promise<void> {
   try {
     await sql`select now() at time zone ${timeZone}::text`.execute(tx)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === UNKNOWN_ZONE) throw badTimeZone('tz')
+    if (error instanceof Error && 'code' in error && error.code === UNKNOWN_ZONE) throw badTimeZone(param)
     throw error
   }
 }
