@@ -42,6 +42,11 @@ export interface Config {
   /** Of forms, whose files are passed on as they arrive. */
   uploadBytesMax: number
   concurrentRequestsMax: number
+  webSocketFrameBytesMax: number
+  webSocketsPerOrganizationMax: number
+  /** Without a response under way or a frame from the client. */
+  webSocketIdleTimeoutMs: number
+  webSocketPingIntervalMs: number
   /** Of one organization, unless its own policy says otherwise. */
   organizationRequestsMax: number
   /** Request bodies in memory, of all requests together. */
@@ -150,6 +155,10 @@ export function readConfig(env: Environment): Config {
     requestBodyBytesMax: read.integer('MAX_BODY_BYTES', 32 * 1024 * 1024, 1024, 1024 * 1024 * 1024),
     uploadBytesMax: read.integer('MAX_UPLOAD_BYTES', 600 * 1024 * 1024, 1024, 10 * 1024 ** 3),
     concurrentRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS', 4096, 1, 100_000),
+    webSocketFrameBytesMax: read.integer('MAX_WEBSOCKET_FRAME_BYTES', 16 * 1024 * 1024, 1024, 256 * 1024 * 1024),
+    webSocketsPerOrganizationMax: read.integer('MAX_WEBSOCKETS_PER_ORGANIZATION', 1000, 1, 100_000),
+    webSocketIdleTimeoutMs: read.seconds('WEBSOCKET_IDLE_TIMEOUT', 600),
+    webSocketPingIntervalMs: read.seconds('WEBSOCKET_PING_INTERVAL', 30),
     organizationRequestsMax: read.integer('MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION', 1024, 1, 100_000),
     bodyMemoryBytesMax: read.integer('MAX_BODY_MEMORY_BYTES', 256 * 1024 * 1024, 1024, 1024 ** 4),
     memoryBytesMax: read.optionalInteger('MAX_MEMORY_BYTES', 64 * 1024 * 1024, 1024 ** 4) ?? memoryOfThisContainer(),

@@ -89,6 +89,7 @@ export async function serve(config: Config, endpoints: readonly Endpoint[] = END
     await Promise.race([noticed.promise, deadline.promise])
     clearTimeout(drained)
     await Promise.all(listeners.map((listener) => listener.stopAccepting()))
+    relay.stopAccepting()
     const timer = setTimeout(deadline.resolve, config.shutdownTimeoutMs)
     const closed = Promise.all(listeners.map((listener) => listener.closed))
     await Promise.race([closed, deadline.promise])

@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer, type IncomingMessage, type Server, ServerResponse, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { getRequestListener, RequestError } from '@hono/node-server'
@@ -15,6 +15,7 @@ import { openRequestRecord, outcomeOf, type RequestRecord } from './http/request
 import { newRequestId } from './ids.ts'
 import type { FindEndpoints } from './proxy/endpoints.ts'
 import type { Relay } from './proxy/relay.ts'
+import type { Upgrade } from './proxy/sockets.ts'
 import type { Metrics } from './telemetry/metrics.ts'
 import type { RequestTrace, Tracer } from './telemetry/tracer.ts'
 
@@ -54,7 +55,17 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
   let isStopping = false
   let isClosed = false
 
-  function onRequest(request: IncomingMessage, response: ServerResponse): void {
+  /** What is no request any more for Node: a refusal is written as the answer to one. */
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => {})
+    const response = new ServerResponse(request)
+    response.shouldKeepAlive = false
+    response.assignSocket(socket as Socket)
+    response.once('finish', () => lingerOn(socket))
+    onRequest(request, response, { request, response, socket, head })
+  }
+
+  function onRequest(request: IncomingMessage, response: ServerResponse, upgrade?: Upgrade): void {
     const requestId = newRequestId()
     const record = openRequestRecord(requestId)
     let trace: RequestTrace | undefined
@@ -76,15 +87,15 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     }
     try {
       if (isStopping) response.setHeader('connection', 'close')
-      checkFraming(request)
+      checkFraming(request, upgrade)
       if (!applyCors(request, response, config.corsOrigins)) return
       const headers = readIdentityHeaders(request.rawHeaders)
       const { path, query } = splitTarget(request)
       const match = relay && findEndpoints?.(path)
+      const endpoints = match?.endpoints.filter(({ body }) => (body === 'websocket') === (upgrade !== undefined)) ?? []
+      if (upgrade && endpoints.length === 0) throw match ? notUpgradable() : noWebSocket()
       if (match) {
         record.endpoint = 'unknown_method'
-        // Upgrades are not requests: those that get this far were refused above.
-        const endpoints = match.endpoints.filter(({ body }) => body !== 'websocket')
         const endpoint = endpoints.find(({ method }) => method === request.method)
         if (!endpoint) {
           const methods = endpoints.map(({ method }) => method).join(', ')
@@ -94,7 +105,10 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
         record.endpoint = endpoint.name
         trace = tracer?.begin(headerText(request.headers.traceparent))
         const call = { requestId, headers, query, ids: match.ids, refuse: refuseWith, record, trace }
-        relay.handle(request, response, endpoint, call).catch(onFault)
+        const handled = upgrade
+          ? relay.upgrade(upgrade, endpoint, call)
+          : relay.handle(request, response, endpoint, call)
+        handled.catch(onFault)
       } else {
         // Host decides nothing: a URL built from it could be routed to another path than the one checked here.
         request.headers.host = 'proxy.internal'
@@ -140,14 +154,15 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
       connectionsCheckingInterval: 1000,
       noDelay: true,
     },
-    onRequest,
+    (request, response) => onRequest(request, response),
   )
   let connectionCount = 0
   server.on('connection', () => {
     connectionCount += 1
   })
   server.maxHeadersCount = config.requestHeadersMax
-  server.on('checkExpectation', onRequest)
+  server.on('checkExpectation', (request, response) => onRequest(request, response))
+  server.on('upgrade', onUpgrade)
   server.on('connect', (_request, socket) => {
     endWith(socket, new AppError('not_implemented', 'The method CONNECT is not supported.'))
   })
@@ -198,7 +213,7 @@ function listen(server: Server, port: number, host: string): Promise<void> {
 }
 
 /** One reading of the request line and framing, refused where two parsers could differ (RFC 9112, sections 3 and 6). */
-function checkFraming(request: IncomingMessage): void {
+function checkFraming(request: IncomingMessage, upgrade: Upgrade | undefined): void {
   if (!METHODS.has(request.method ?? '')) {
     throw new AppError('not_implemented', `The method ${request.method} is not supported.`)
   }
@@ -219,11 +234,18 @@ function checkFraming(request: IncomingMessage): void {
   ) {
     throw new AppError('not_implemented', 'The only transfer encoding supported is "chunked", on HTTP/1.1.')
   }
-  const upgrade = request.headers.upgrade?.toLowerCase()
-  if (upgrade === 'websocket') {
-    throw new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
-  }
-  if (upgrade !== undefined) throw new AppError('not_implemented', 'Protocol upgrades are not supported.')
+  const protocol = request.headers.upgrade?.toLowerCase()
+  if (protocol === 'websocket' && !upgrade) throw notUpgradable()
+  if (protocol !== undefined && protocol !== 'websocket')
+    throw new AppError('not_implemented', 'Protocol upgrades are not supported.')
+}
+
+function notUpgradable(): AppError {
+  return new AppError('upgrade_required', 'WebSockets are not available here: send the request over HTTP.')
+}
+
+function noWebSocket(): AppError {
+  return new AppError('not_found', 'No WebSocket is relayed at this path.')
 }
 
 function headerText(value: string | string[] | undefined): string | undefined {
@@ -283,7 +305,13 @@ function endWith(socket: Duplex, refusal: AppError): void {
     `X-Request-ID: ${newRequestId()}`,
   ]
   socket.on('error', () => {})
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  lingerOn(socket)
+}
+
+/** Ends a connection, but reads on for a moment: closing at once would reset it, and with it the answer on its way. */
+function lingerOn(socket: Duplex): void {
+  socket.end()
   socket.resume()
   const timer = setTimeout(() => socket.destroy(), LINGER_MS)
   socket.once('close', () => clearTimeout(timer))

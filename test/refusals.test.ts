@@ -408,9 +408,13 @@ test('C30: an upgrade to another protocol is refused, and what follows it is not
     'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
     'Sec-WebSocket-Version': '13',
   }
-  for (const path of ['/v1/responses', '/v1/realtime']) {
+  for (const [path, status, code] of [
+    ['/v1/embeddings', 426, 'upgrade_required'],
+    ['/v1/realtime', 404, 'not_found'],
+    ['/v1/responses', 400, 'missing_user_id'],
+  ] as const) {
     const head = rawHead(`GET ${path}`, websocket)
-    await refused(organization, () => sendRaw(port, head), 426, 'upgrade_required')
+    await refused(organization, () => sendRaw(port, head, head), status, code)
   }
   const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
   await refused(organization, () => sendRaw(port, preface), 400, 'invalid_request')

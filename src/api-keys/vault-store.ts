@@ -24,12 +24,14 @@ export async function ensureInstanceSecret(tx: Tx, name: string, sealed: string)
     .values({ name, sealed })
     .onConflict((conflict) => conflict.doNothing())
     .execute()
-  const row = await tx
-    .selectFrom('instance_secrets')
-    .select('sealed')
-    .where('name', '=', name)
-    .executeTakeFirstOrThrow()
-  return row.sealed
+  const stored = await findInstanceSecret(tx, name)
+  if (stored === undefined) throw new Error('A secret of the installation vanished after its insertion.')
+  return stored
+}
+
+export async function findInstanceSecret(tx: Tx, name: string): Promise<string | undefined> {
+  const row = await tx.selectFrom('instance_secrets').select('sealed').where('name', '=', name).executeTakeFirst()
+  return row?.sealed
 }
 
 /**

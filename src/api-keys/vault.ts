@@ -3,7 +3,14 @@ import type { Db, Tx } from '../db/database.ts'
 import { Secret } from '../secret.ts'
 import { openMasterKeys, type ReadMasterKeys } from './master-keys.ts'
 import { decrypt, encrypt, HEAD_BYTES_MAX, KEY_BYTES, type Key, keyNameOf, sealText, VaultError } from './sealing.ts'
-import { ensureInstanceSecret, findDataKey, holdNewestDataKey, insertDataKey, lockDataKeys } from './vault-store.ts'
+import {
+  ensureInstanceSecret,
+  findDataKey,
+  findInstanceSecret,
+  holdNewestDataKey,
+  insertDataKey,
+  lockDataKeys,
+} from './vault-store.ts'
 
 /**
  * Keeps what must not be read: upstream keys are sealed under their organization's data key, data keys under the master key.
@@ -109,7 +116,12 @@ export async function openVault({ db }: { db: Db }, readMasterKeys: ReadMasterKe
       return { version, isNew: true }
     },
     hash: (text) => createHmac('sha256', pepper).update(text).digest(),
-    check: (tx) => masters.check(tx),
+    async check(tx) {
+      await masters.check(tx)
+      // What is on record about the keys may be of another backup than what they have sealed.
+      const sealed = await findInstanceSecret(tx, PEPPER)
+      if (sealed !== undefined) await masters.open(PEPPER, sealed)
+    },
     deriveKey: (purpose) => Buffer.from(hkdfSync('sha256', pepper, '', purpose, KEY_BYTES)),
   }
 }

@@ -56,6 +56,7 @@ interface OrganizationPoliciesTable {
   models: string[] | null
   identifiers: string
   client_secrets: string
+  websockets: string
   updated_at: Generated<Date>
 }
 

@@ -37,6 +37,8 @@ export interface Policies {
   identifiers: 'namespaced' | 'as_sent' | 'always'
   /** Realtime client secrets, with which an application talks to OpenAI past the proxy, unaccounted for: `refuse` or `allow` them. */
   clientSecrets: 'refuse' | 'allow'
+  /** Calls over WebSockets: `allow` them, or `refuse` them, upon which clients use HTTP. */
+  websockets: 'allow' | 'refuse'
 }
 
 const DEFAULT_POLICIES: Policies = {
@@ -52,6 +54,7 @@ const DEFAULT_POLICIES: Policies = {
   models: null,
   identifiers: 'namespaced',
   clientSecrets: 'refuse',
+  websockets: 'allow',
 }
 
 export async function getPolicies({ db }: { db: Db }, caller: Caller): Promise<Policies> {
@@ -102,6 +105,7 @@ export async function updatePolicies(
       models: policies.models,
       identifiers: policies.identifiers,
       client_secrets: policies.clientSecrets,
+      websockets: policies.websockets,
     }
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
@@ -167,5 +171,6 @@ function toPolicies(row: PoliciesRow | undefined): Policies {
     models: row.models,
     identifiers: row.identifiers === 'as_sent' || row.identifiers === 'always' ? row.identifiers : 'namespaced',
     clientSecrets: row.client_secrets === 'allow' ? 'allow' : 'refuse',
+    websockets: row.websockets === 'refuse' ? 'refuse' : 'allow',
   }
 }

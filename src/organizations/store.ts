@@ -31,6 +31,7 @@ export interface PoliciesRow {
   models: string[] | null
   identifiers: string
   client_secrets: string
+  websockets: string
 }
 
 export async function findPolicies(tx: Tx, organizationId: string): Promise<PoliciesRow | undefined> {
@@ -49,6 +50,7 @@ export async function findPolicies(tx: Tx, organizationId: string): Promise<Poli
       'models',
       'identifiers',
       'client_secrets',
+      'websockets',
     ])
     .where('organization_id', '=', organizationId)
     .executeTakeFirst()

@@ -57,6 +57,8 @@ export interface Ownership {
    * @throws {AppError} `not_found`, the same for foreign and unknown ids and after the same time.
    */
   require(owner: Owner, named: readonly NamedObject[]): Promise<OwnedObject[]>
+  /** Those of the objects that are the owner's, as far as is known at this moment. */
+  filter(owner: Owner, named: readonly NamedObject[]): Promise<ReadonlySet<string>>
   /** The owner's objects of a kind, in the order they were made. */
   list(owner: Owner, page: ListPage): Promise<OwnedObject[]>
   /** What is deleted at OpenAI is listed no more. */
@@ -130,6 +132,16 @@ export function openOwnership(deps: {
       }
       if (missing[0]) throw notFound(missing[0].param)
       return named.map(({ id }) => own.get(id) as OwnedObject)
+    },
+    async filter(owner, named) {
+      const { organizationId } = owner
+      const valid = [...new Set(named.map(({ id }) => id))].filter((id) => OBJECT_ID.test(id))
+      const known = valid.flatMap((id) => recent.get(keyOf(organizationId, id)) ?? [])
+      const others = valid.filter((id) => !recent.has(keyOf(organizationId, id)))
+      const found = others.length > 0 ? await find(organizationId, others) : []
+      for (const object of found) remember(recent, object)
+      const own = [...known, ...found].filter((object) => isOf(owner, object))
+      return new Set(own.map(({ objectId }) => objectId))
     },
     async list({ organizationId, userId, sharing }, page) {
       // What was recorded a moment ago is in the list that its maker asks for next.

@@ -14,10 +14,17 @@ interface ModelsAsked {
   toolModels: readonly string[]
 }
 
+/** Who asks, and what for. */
+type Asker = Pick<AskedCall, 'identity' | 'owner' | 'ids'> & {
+  /** The key that no other may take the place of, as of a connection that is made already. */
+  heldKeyId?: string | undefined
+}
+type Granted = Omit<AdmittedCall, keyof AskedCall>
+
 /** Whether a call may be made, and with which key. */
 export interface Admission {
   /** Everything a request names must be the caller's own, and made with one key: its project alone knows it. */
-  admit(asked: AskedCall, named: readonly Reference[]): Promise<AdmittedCall>
+  admit<Asked extends Asker>(asked: Asked, named: readonly Reference[]): Promise<Asked & Granted>
   /** What is named when the call has its key already: by a form under way, by a line of a batch. */
   admitLater(call: AdmittedCall, named: readonly Reference[]): Promise<void>
   /** Whether the models may be used, by the policies of the organization. @returns those that must be its own. */
@@ -27,10 +34,12 @@ export interface Admission {
 export function openAdmission(deps: { ownership: Ownership; keyRing: KeyRing; prices: PriceTable }): Admission {
   const { ownership, keyRing, prices } = deps
   return {
-    async admit(asked: AskedCall, named: readonly Reference[]): Promise<AdmittedCall> {
-      const { identity, owner, ids } = asked
+    async admit<Asked extends Asker>(asked: Asked, named: readonly Reference[]): Promise<Asked & Granted> {
+      const { identity, owner, ids, heldKeyId } = asked
       const objects = await ownership.require(owner, named)
-      const pinnedKeyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
+      const makerKeyId = onlyKeyOf(objects.filter((_, at) => named[at]?.isLookedUp))
+      if (heldKeyId !== undefined && makerKeyId !== undefined && makerKeyId !== heldKeyId) throw otherKey()
+      const pinnedKeyId = heldKeyId ?? makerKeyId
       const key = await keyRing.choose(identity.organizationId, identity.userId, identity.apiKeyId, pinnedKeyId)
       const subject = ids.length > 0 ? objects[0] : undefined
       const previous = objects[named.findIndex(({ param }) => param === 'previous_response_id')]
@@ -67,6 +76,13 @@ function severalKeys(): AppError {
     'conflict',
     'The objects this request refers to were made with different API keys, and the OpenAI project of one knows nothing of the others. ' +
       'Make them again with one key.',
+  )
+}
+
+function otherKey(): AppError {
+  return new AppError(
+    'conflict',
+    'What this refers to was made with another API key than the one this connection uses. Open another connection for it.',
   )
 }
 

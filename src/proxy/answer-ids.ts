@@ -29,10 +29,13 @@ export interface AnswerIds {
   push(chunk: Buffer): void
 }
 
-/** @param onId called once for each id, before the bytes it ends in are passed on. */
+/**
+ * @param form `events`: each piece is the data of a whole event.
+ * @param onId called once for each id, before the bytes it ends in are passed on.
+ */
 export function watchIds(
   places: HandedOut,
-  form: 'stream' | 'json',
+  form: 'stream' | 'json' | 'events',
   onId: (kind: ObjectKind, id: string) => void,
 ): AnswerIds {
   const seen = new Set<string>()
@@ -44,6 +47,7 @@ export function watchIds(
   const visitor = visitorOf(tell)
   if (form === 'json') return new JsonWalk(visitor, places.json)
   const { stream } = places
+  if (form === 'events') return { push: (event) => new JsonWalk(visitor, stream).push(event) }
   return new SseWatcher({ fields: [], descend: [], tap: () => new JsonWalk(visitor, stream) }, () => {})
 }
 

@@ -7,13 +7,19 @@ import type { CallSpan } from '../telemetry/tracer.ts'
 /** What is told of one call upstream to whoever operates the proxy: timing, metrics, trace. Nothing of it decides anything. */
 export class CallWatch {
   readonly #record: RequestRecord
-  readonly #response: ServerResponse
+  readonly #response: ServerResponse | undefined
   readonly #metrics: Metrics
   readonly #span: CallSpan | undefined
   #isSettled = false
   #hasBegun = false
 
-  constructor(deps: { record: RequestRecord; response: ServerResponse; metrics: Metrics; span: CallSpan | undefined }) {
+  /** @param deps no response for what is answered over a WebSocket. */
+  constructor(deps: {
+    record: RequestRecord
+    response?: ServerResponse
+    metrics: Metrics
+    span: CallSpan | undefined
+  }) {
     this.#record = deps.record
     this.#response = deps.response
     this.#metrics = deps.metrics
@@ -30,7 +36,7 @@ export class CallWatch {
     const { startedAt, receiveMs } = this.#record
     const proxyMs = Math.max(0, performance.now() - startedAt - receiveMs - upstreamMs)
     this.#metrics.overhead(proxyMs / 1000)
-    this.#response.setHeader(
+    this.#response?.setHeader(
       'server-timing',
       `receive;dur=${receiveMs.toFixed(2)}, proxy;dur=${proxyMs.toFixed(2)}, upstream;dur=${upstreamMs.toFixed(2)}`,
     )

@@ -251,7 +251,7 @@ export function openCalls(deps: CallsDeps, identifiers: Identifiers): Calls {
 }
 
 /** Of the caller, for OpenAI: as it came, or not at all. */
-function validTraceParent(text: string | string[] | undefined): string | undefined {
+export function validTraceParent(text: string | string[] | undefined): string | undefined {
   return typeof text === 'string' && parseTraceParent(text) ? text : undefined
 }
 

@@ -12,7 +12,7 @@ import { DRAIN_BYTES_MAX, DRAIN_TIMEOUT_MS, type Drains } from './drains.ts'
 import { clientHeaders } from './headers.ts'
 import type { HiddenText } from './hidden-text.ts'
 import { openRedactor, type Redactor } from './redact.ts'
-import { upstreamFault } from './upstream.ts'
+import { refusalFor, upstreamFault } from './upstream.ts'
 
 /** What an exchange needs to know and whom it tells. */
 export interface ExchangeOptions {
@@ -369,20 +369,6 @@ const NOTHING: Buffer = Buffer.alloc(0)
 
 /** A client that takes nothing for this long is taken for gone. */
 const WRITE_IDLE_MS = 60_000
-
-/** Answers of OpenAI's that are about the proxy's own business with it, not about the caller's request. */
-function refusalFor(status: number): AppError | undefined {
-  if (status === 401) {
-    return new AppError(
-      'upstream_unauthorized',
-      'OpenAI refused the OpenAI key behind this API key. Ask an administrator to replace it.',
-    )
-  }
-  if (status >= 300 && status < 400) {
-    return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
-  }
-  return undefined
-}
 
 /** An answer with a persona in it is read, or not passed on. */
 function unreadable(): AppError {

@@ -83,7 +83,7 @@ function givesWay({ isDefault }: ServedPersona, { form, body, policies }: Instru
  * The items of a conversation that are not instructions in disguise; undefined for all of them.
  * @throws {AppError} `invalid_request` when there are others and they are refused, or when it cannot be told.
  */
-async function itemsToKeep(
+export async function itemsToKeep(
   form: InstructionsForm,
   { bytes, fields }: ReadBody,
   policy: 'drop' | 'refuse',

@@ -11,6 +11,8 @@ export interface Reference {
   param: string
   /** Whether OpenAI has to look it up, which only the project that made it can. What comes whole need only be the caller's own. */
   isLookedUp: boolean
+  /** It stands on an item whose content is all there, as clients put ids of their own making. */
+  isLabel?: boolean
 }
 
 /**
@@ -29,14 +31,16 @@ export class BodyReferences {
   constructor() {
     const visitor: JsonVisitor<Place> = {
       under: (place, name) => {
-        if (place.item && !BARE.has(name)) place.item.isWhole = true
-        if (place.item && name === 'id') return { ...ITEM_ID, item: place.item }
-        return place.under?.(name)
+        place.fills?.()
+        return place.item && place.under ? underItem(place.item, name) : place.under?.(name)
       },
-      element: (place) =>
-        place.element === 'item' ? { ...ITEM, item: { ids: [], isWhole: false } } : place.element?.(),
-      wantsText: (place) => place.kinds !== undefined || place.isModel === true,
+      element: (place) => {
+        place.fills?.()
+        return place.element === 'item' ? { ...ITEM, item: new Item() } : place.element?.()
+      },
+      wantsText: (place) => place.kinds !== undefined || place.isModel === true || place.fills !== undefined,
       text: (place, text) => {
+        if (text !== '') place.fills?.(text)
         if (place === SESSION_MODEL) this.sessionModel = text ?? ''
         if (place.isModel) this.models.push(text ?? '')
         else if (place.item) place.item.ids.push(text ?? '')
@@ -46,7 +50,7 @@ export class BodyReferences {
       },
       left: (place) => {
         if (!place.item || place.kinds) return
-        for (const id of place.item.ids) this.#add(['item'], id, 'id', !place.item.isWhole)
+        for (const id of place.item.ids) this.#add(['item'], id, 'id', !place.item.isWhole, place.item.hasOwnContent)
       },
     }
     this.#walk = new JsonWalk(visitor, ROOT)
@@ -56,11 +60,11 @@ export class BodyReferences {
     this.#walk.push(chunk)
   }
 
-  #add(kinds: readonly ObjectKind[], id: string, param: string, isLookedUp: boolean): void {
+  #add(kinds: readonly ObjectKind[], id: string, param: string, isLookedUp: boolean, isLabel = false): void {
     if (this.references.length >= REFERENCES_MAX) {
       throw new AppError('invalid_request', `The body refers to more than ${REFERENCES_MAX} objects: send fewer.`)
     }
-    this.references.push({ kinds, id, param, isLookedUp })
+    this.references.push({ kinds, id, param, isLookedUp, ...(isLabel && { isLabel }) })
   }
 }
 
@@ -102,15 +106,44 @@ interface Place {
   isModel?: boolean
   /** The item that this place is, or that this place is the id of. */
   item?: Item
+  /** Called when there is something here: with the text, where it is one. */
+  fills?: (text?: string) => void
   under?: (name: string) => Place | undefined
   element?: 'item' | (() => Place | undefined)
 }
 
 /** An item of a conversation: one that has no more than an id stands for the one OpenAI keeps. */
-interface Item {
-  ids: string[]
-  isWhole: boolean
+class Item {
+  readonly ids: string[] = []
+  isWhole = false
+  type: string | undefined
+  /** Names that decide what it is, as far as they have come; a repeated one could be read in two ways. */
+  readonly names = new Set<string>()
+  isAmbiguous = false
+  /** Fields of its content that are not empty. */
+  readonly filled = new Set<string>()
+
+  /** Its content stands in it, and cannot be meant to come from where its id says. */
+  get hasOwnContent(): boolean {
+    const field = this.type === undefined ? undefined : CONTENT_BY_TYPE.get(this.type)
+    return !this.isAmbiguous && field !== undefined && this.filled.has(field)
+  }
 }
+
+/** Where items have their content that OpenAI never asks its store for. Others, such as pictures and reasoning, are not among them. */
+const CONTENT_BY_TYPE: ReadonlyMap<string, string> = new Map([
+  ['message', 'content'],
+  ['additional_tools', 'tools'],
+  ['tool_search_output', 'tools'],
+  ['function_call', 'arguments'],
+  ['function_call_output', 'output'],
+  ['custom_tool_call', 'input'],
+  ['custom_tool_call_output', 'output'],
+  ['local_shell_call_output', 'output'],
+  ['shell_call_output', 'output'],
+  ['apply_patch_call_output', 'output'],
+])
+const DECIDING = new Set(['id', 'type', ...CONTENT_BY_TYPE.values()])
 
 const BARE = new Set(['id', 'type', 'status', 'summary'])
 
@@ -149,6 +182,19 @@ const ROOT: Place = {
     if (name === 'session') return SESSION
     return name === 'input' || name === 'items' ? ITEMS : underAny(name)
   },
+}
+
+function underItem(item: Item, name: string): Place | undefined {
+  if (!BARE.has(name)) item.isWhole = true
+  if (!DECIDING.has(name)) return underAny(name)
+  if (item.names.has(name)) item.isAmbiguous = true
+  item.names.add(name)
+  if (name === 'id') return { ...ITEM_ID, item }
+  const fills = (text?: string) => {
+    if (name === 'type') item.type = text
+    else item.filled.add(name)
+  }
+  return { ...underAny(name), fills }
 }
 
 function underAny(name: string): Place | undefined {

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { Capture, captureBody } from '../content/capture.ts'
 import { AppError } from '../errors.ts'
 import type { IdentityHeaders } from '../http/identity-headers.ts'
+import type { Logger } from '../http/log.ts'
 import { readBody } from '../http/read-body.ts'
 import { linger } from '../http/refuse.ts'
 import type { RequestRecord } from '../http/request-record.ts'
@@ -19,6 +20,7 @@ import { openAdmission } from './admission.ts'
 import { checkBatchInput } from './batch-input.ts'
 import { editBody } from './body-edits.ts'
 import { refuseBodyByHeaders, refuseFormByHeaders } from './body-headers.ts'
+import { openCallEdits } from './call-edits.ts'
 import { type AdmittedCall, type AskedCall, type CallsDeps, type MeteredCall, openCalls } from './calls.ts'
 import type { Capacity } from './capacity.ts'
 import { listModels } from './catalogue.ts'
@@ -28,18 +30,24 @@ import { FormFields, isReadInForm } from './form-fields.ts'
 import type { Outgoing } from './headers.ts'
 import { askForUsage, hideUsage } from './hidden-usage.ts'
 import { isIdentifier, openIdentifiers } from './identifiers.ts'
+import { withoutStrangeLabels } from './item-labels.ts'
 import { measured } from './measured.ts'
 import { requireModels } from './models.ts'
 import { boundaryOf } from './multipart.ts'
 import { listOwn } from './own-list.ts'
 import { type Payload, readPayload } from './payload.ts'
-import { applyPersona, type UsedPersona } from './personas.ts'
+import type { UsedPersona } from './personas.ts'
 import type { Reference } from './references.ts'
+import { openSockets, type Upgrade } from './sockets.ts'
 import { namedByTarget, readQuery } from './target.ts'
 
 /** The data plane: requests to OpenAI's endpoints, on their way there and back. */
 export interface Relay {
   handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall): Promise<void>
+  /** A request for a WebSocket. */
+  upgrade(upgrade: Upgrade, endpoint: Endpoint, call: RelayCall): Promise<void>
+  /** No more WebSockets; those that are open close when what is under way on them is over. */
+  stopAccepting(): void
   readonly inFlightCount: number
   /** Ends what is still under way, visibly. */
   cutAll(error: AppError): void
@@ -60,7 +68,8 @@ export interface RelayCall {
 }
 
 export interface RelayDeps extends CallsDeps {
-  config: Pick<Config, 'requestBodyBytesMax' | 'uploadBytesMax' | 'openaiTotalTimeoutMs' | 'openaiBaseUrl'>
+  config: Config
+  log: Logger
   capacity: Capacity
   authenticator: Authenticator
   keyRing: KeyRing
@@ -76,6 +85,8 @@ export function createRelay(deps: RelayDeps): Relay {
   const calls = openCalls(deps, identifiers)
   const admission = openAdmission(deps)
   const batchLimits = { lineBytesMax: config.requestBodyBytesMax, timeoutMs: config.openaiTotalTimeoutMs }
+  const editCall = openCallEdits({ personas, identifiers })
+  const sockets = openSockets({ ...deps, admission, editCall })
 
   /** One request, as a story: admit, identify, read, check all that it names, call. The exchange does the rest. */
   async function handle(request: IncomingMessage, response: ServerResponse, endpoint: Endpoint, call: RelayCall) {
@@ -127,17 +138,16 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   async function relayJson(asked: AskedCall, named: Reference[]): Promise<void> {
-    const { request, response, endpoint, policies, identity, place, record } = asked
+    const { request, response, endpoint, policies, place, record } = asked
     refuseBodyByHeaders(request, config.requestBodyBytesMax)
     const receivingAt = performance.now()
-    const payload = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
+    const received = await readPayload(request, config.requestBodyBytesMax, (bytes) => place.holdBody(bytes))
     record.receiveMs = performance.now() - receivingAt
+    const payload = await withoutStrangeLabels(deps.ownership, asked.owner, received)
     if (endpoint.name === 'realtime.client_secrets') requireClientSecrets(policies)
     const fineTuned = admission.requireUsable(endpoint, policies, payload)
     const admitted = await admission.admit(asked, [...named, ...payload.references, ...fineTuned])
-    const { edits, persona } = await personaFor(admitted, payload)
-    const mayAdd = TAKES_SAFETY_IDENTIFIER.has(endpoint.name)
-    for (const edit of identifiers.edits(identity, policies, payload.identifiers, mayAdd)) edits.set(...edit)
+    const { edits, persona } = await editCall(admitted, payload)
     const hidden = usageToHide(endpoint, payload)
     if (hidden !== undefined) edits.set('stream_options', hidden)
     const bytes = editBody(payload.bytes, payload.fields, edits)
@@ -162,16 +172,6 @@ export function createRelay(deps: RelayDeps): Relay {
       filter: hidden === undefined ? undefined : hideUsage,
       isRepeatable: true,
     })
-  }
-
-  /** The persona that a call gets, and what changes in its body with it. */
-  async function personaFor(call: AdmittedCall, body: Payload) {
-    const { endpoint, identity, personaHeader, sessionId, key, previous, policies } = call
-    if (!endpoint.persona) return { edits: new Map<string, string | Buffer | null>(), persona: undefined }
-    const continues = previous?.persona
-    const apiKeyId = key.apiKeyId
-    const form = endpoint.persona
-    return applyPersona(personas, { form, body, personaHeader, identity, apiKeyId, sessionId, continues, policies })
   }
 
   /** The persona that an object was made with: its text is not for whoever reads the object. */
@@ -266,14 +266,24 @@ export function createRelay(deps: RelayDeps): Relay {
         call.refuse(error)
       }
     },
-    get inFlightCount() {
-      return calls.inFlightCount
+    async upgrade(upgrade, endpoint, call) {
+      try {
+        await sockets.upgrade(upgrade, endpoint, call)
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error
+        call.refuse(error)
+      }
     },
-    cutAll: (error) => calls.cutAll(error),
+    stopAccepting: () => sockets.stopAccepting(),
+    get inFlightCount() {
+      return calls.inFlightCount + sockets.inFlightCount
+    },
+    cutAll(error) {
+      calls.cutAll(error)
+      sockets.cutAll(error)
+    },
   }
 }
-
-const TAKES_SAFETY_IDENTIFIER: ReadonlySet<string> = new Set(['responses.create', 'chat.completions.create'])
 
 function answer(response: ServerResponse, json: Buffer): void {
   if (response.destroyed) return

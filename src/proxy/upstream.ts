@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { type Dispatcher, Pool } from 'undici'
+import { WebSocket } from 'ws'
 import { isTrustedOrigin } from '../api-keys/base-url.ts'
 import type { UpstreamKey } from '../api-keys/key-ring.ts'
 import type { Config } from '../config.ts'
@@ -10,6 +11,11 @@ import type { ProbeUpstream } from '../health/service.ts'
 export interface Upstream {
   /** @param baseUrl of the key; without one that of the configuration. */
   dispatch(call: UpstreamCall, baseUrl: string | undefined, handler: Dispatcher.DispatchHandler): void
+  /**
+   * A WebSocket that is about to open.
+   * @param path below the base URL, with its query.
+   */
+  openSocket(key: UpstreamKey, path: string, headers: string[]): WebSocket
   /** Asks for the list of models, which costs nothing; asked again within seconds it repeats its last answer. */
   probe(key: UpstreamKey): ReturnType<ProbeUpstream>
   /**
@@ -48,14 +54,17 @@ export function openUpstream(settings: Settings): Upstream {
   const pools = new Map<string, { pool: Pool; prefix: string }>()
   const probes = new Map<string, { at: number; result: ReturnType<ProbeUpstream> }>()
 
+  function trusted(baseUrl: string): URL {
+    const url = new URL(baseUrl)
+    // Asked again here: the list of trusted origins may have become shorter since the key was stored.
+    if (isTrustedOrigin(url, settings)) return url
+    throw new AppError('upstream_unreachable', "This API key's base URL is not trusted by the operator any more.")
+  }
+
   function poolFor(baseUrl: string): { pool: Pool; prefix: string } {
     const known = pools.get(baseUrl)
     if (known) return known
-    const url = new URL(baseUrl)
-    // Asked again here: the list of trusted origins may have become shorter since the key was stored.
-    if (!isTrustedOrigin(url, settings)) {
-      throw new AppError('upstream_unreachable', "This API key's base URL is not trusted by the operator any more.")
-    }
+    const url = trusted(baseUrl)
     const pool = new Pool(url.origin, {
       connections: null,
       pipelining: 1,
@@ -68,9 +77,20 @@ export function openUpstream(settings: Settings): Upstream {
       bodyTimeout: settings.openaiIdleTimeoutMs,
       connect: { timeout: settings.openaiConnectTimeoutMs, noDelay: true, keepAlive: true },
     })
-    const entry = { pool, prefix: url.pathname.replace(/\/+$/, '') }
+    const entry = { pool, prefix: prefixOf(url) }
     pools.set(baseUrl, entry)
     return entry
+  }
+
+  function openSocket(key: UpstreamKey, path: string, headers: string[]): WebSocket {
+    const url = trusted(key.baseUrl ?? settings.openaiBaseUrl.href)
+    const scheme = url.protocol === 'https:' ? 'wss' : 'ws'
+    return new WebSocket(`${scheme}://${url.host}${prefixOf(url)}${path}`, {
+      headers: toRecord(headers),
+      perMessageDeflate: false,
+      handshakeTimeout: settings.openaiConnectTimeoutMs,
+      maxPayload: EVENT_BYTES_MAX,
+    })
   }
 
   async function probe(key: UpstreamKey): ReturnType<ProbeUpstream> {
@@ -118,6 +138,7 @@ export function openUpstream(settings: Settings): Upstream {
         throw upstreamFault(error as Error)
       }
     },
+    openSocket,
     probe(key) {
       const known = probes.get(key.apiKeyId)
       if (known && performance.now() - known.at < PROBE_FRESH_MS) return known.result
@@ -131,6 +152,25 @@ export function openUpstream(settings: Settings): Upstream {
     },
   }
 }
+
+function prefixOf(url: URL): string {
+  return url.pathname.replace(/\/+$/, '')
+}
+
+/** From names and values in turn. */
+function toRecord(headers: readonly string[]): Record<string, string | string[]> {
+  const record: Record<string, string[]> = {}
+  for (let at = 0; at < headers.length; at += 2) {
+    const name = headers[at] as string
+    record[name] = [...(record[name] ?? []), headers[at + 1] as string]
+  }
+  return Object.fromEntries(
+    Object.entries(record).map(([name, values]) => [name, values.length > 1 ? values : values[0]]),
+  ) as Record<string, string | string[]>
+}
+
+/** Of one event over a WebSocket: images come whole. */
+const EVENT_BYTES_MAX = 128 * 1024 * 1024
 
 const PROBE_TIMEOUT_MS = 5000
 const PROBE_FRESH_MS = 5000
@@ -157,4 +197,18 @@ export function upstreamFault(error: Error): AppError {
   return new AppError('upstream_unreachable', 'The connection to OpenAI could not be made or was lost.', {
     retryAfterSeconds: 1,
   })
+}
+
+/** Answers of OpenAI's that are about the proxy's own business with it, not about the caller's request. */
+export function refusalFor(status: number): AppError | undefined {
+  if (status === 401) {
+    return new AppError(
+      'upstream_unauthorized',
+      'OpenAI refused the OpenAI key behind this API key. Ask an administrator to replace it.',
+    )
+  }
+  if (status >= 300 && status < 400) {
+    return new AppError('upstream_redirected', 'OpenAI answered with a redirect, which is not followed.')
+  }
+  return undefined
 }

@@ -132,12 +132,12 @@ function pairs(owners: Owner[], { triedBy }: Way, turn: number): [asker: Owner, 
   return triedBy === 'everybody' ? turns : [turns[turn % turns.length] as [Owner, Owner]]
 }
 
-function mixed(own: Objects, other: Objects, foreign: Way['foreign']): Objects {
+export function mixed(own: Objects, other: Objects, foreign: Way['foreign']): Objects {
   return { ...own, ...Object.fromEntries(foreign.map((kind) => [kind, other[kind]])) }
 }
 
 /** Ids of the same form that nobody was ever given. */
-function neverIssued(objects: Objects): Objects {
+export function neverIssued(objects: Objects): Objects {
   const reversed = (id: string) => id.replace(/[0-9a-f]{40}/, (digits) => [...digits].reverse().join(''))
   return Object.fromEntries(Object.entries(objects).map(([kind, id]) => [kind, reversed(id)])) as Objects
 }

@@ -19,6 +19,7 @@ type PolicyOptions = OutputOptions & {
   models?: string
   identifiers?: string
   clientSecrets?: Policies['clientSecrets']
+  websockets?: Policies['websockets']
 }
 
 /** `policies <org-id>` shows how an organization's calls are treated; with options it changes that. */
@@ -77,12 +78,18 @@ export function addPolicyCommands(program: Command): void {
         'realtime secrets that let an application talk to OpenAI past the proxy',
       ).choices(['refuse', 'allow']),
     )
+    .addOption(
+      new Option(
+        '--websockets <policy>',
+        'calls over WebSockets; refused ones are answered with 426, upon which Codex uses HTTP',
+      ).choices(['allow', 'refuse']),
+    )
     .action(async (organizationId: string, options: PolicyOptions) => {
       await using foundation = await connect()
       const organization = await getOrganization(foundation, OPERATOR, organizationId)
       const caller = asAdministrator(OPERATOR, organization.id)
       const { clientGone, unpricedModels, content, contentDays, rowsDays, personas, systemItems } = options
-      const { shareObjects, models, identifiers, clientSecrets, maxConcurrentRequests } = options
+      const { shareObjects, models, identifiers, clientSecrets, maxConcurrentRequests, websockets } = options
       const changes = {
         ...(clientGone && { clientGone }),
         ...(unpricedModels && { unpricedModels }),
@@ -98,6 +105,7 @@ export function addPolicyCommands(program: Command): void {
         ...(models !== undefined && { models: parseModels(models) }),
         ...(identifiers && { identifiers: identifiers.replace('-', '_') as Policies['identifiers'] }),
         ...(clientSecrets && { clientSecrets }),
+        ...(websockets && { websockets }),
       }
       const policies =
         Object.keys(changes).length > 0
@@ -119,6 +127,7 @@ export function addPolicyCommands(program: Command): void {
           models: policies.models,
           identifiers: policies.identifiers,
           client_secrets: policies.clientSecrets,
+          websockets: policies.websockets,
         },
         [
           '',
@@ -134,6 +143,7 @@ export function addPolicyCommands(program: Command): void {
           `Models: ${policies.models?.join(', ') ?? 'all'}`,
           `Identifiers: ${policies.identifiers}`,
           `Client secrets: ${policies.clientSecrets}`,
+          `WebSockets: ${policies.websockets}`,
         ],
       )
     })

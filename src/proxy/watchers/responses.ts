@@ -34,16 +34,71 @@ const LIFECYCLE = new Set([
 ])
 const TERMINAL = new Set(['response.completed', 'response.incomplete', 'response.failed'])
 
-class ResponseStreamWatcher implements AnswerWatcher {
+/** The fields of an event that `ResponseEvents` reads. */
+export const RESPONSE_EVENT_FIELDS: readonly string[] = [
+  'type',
+  'code',
+  ...RESPONSE_FIELDS.map((field) => `response.${field}`),
+]
+
+/** What the events of one response tell, whatever they come over. */
+export class ResponseEvents {
   responseId: string | null = null
   end: AnswerEnd | undefined
   modelUsed: string | null = null
   serviceTier: string | null = null
   readonly #toolCalls: ToolCalls = { webSearchCalls: 0, fileSearchCalls: 0 }
-  readonly #sse = new SseWatcher(
-    { fields: ['type', 'code', ...RESPONSE_FIELDS.map((field) => `response.${field}`)], descend: ['response'] },
-    (event) => this.#onEvent(event),
+
+  /** @param deltaCount how many deltas came before. */
+  onEvent({ type, json }: Pick<SseEvent, 'type' | 'json'>, deltaCount: number): void {
+    if (this.end) return
+    if (type === 'error') {
+      this.end = {
+        ending: 'failed',
+        errorCode: textOf(json.value('code')) ?? 'stream_error',
+        modelUsed: this.modelUsed,
+        serviceTier: this.serviceTier,
+        // It had begun to work; what it charges for that is nowhere said.
+        usage: { source: 'estimated', outputTokens: deltaCount },
+      }
+      return
+    }
+    if (type === 'response.web_search_call.completed') this.#toolCalls.webSearchCalls += 1
+    if (type === 'response.file_search_call.completed') this.#toolCalls.fileSearchCalls += 1
+    if (!LIFECYCLE.has(type)) return
+    this.responseId ??= textOf(json.value('response.id'))
+    this.modelUsed = textOf(json.value('response.model')) ?? this.modelUsed
+    this.serviceTier = textOf(json.value('response.service_tier')) ?? this.serviceTier
+    if (TERMINAL.has(type)) this.end = readEnd(json, 'response.', this.#toolCalls)
+  }
+}
+
+/** Whether an event carries the whole response, its id included. */
+export function isLifecycle(type: string): boolean {
+  return LIFECYCLE.has(type)
+}
+
+class ResponseStreamWatcher implements AnswerWatcher {
+  readonly #events = new ResponseEvents()
+  readonly #sse = new SseWatcher({ fields: RESPONSE_EVENT_FIELDS, descend: ['response'] }, (event) =>
+    this.#events.onEvent(event, this.outputTokensEstimate),
   )
+
+  get responseId(): string | null {
+    return this.#events.responseId
+  }
+
+  get end(): AnswerEnd | undefined {
+    return this.#events.end
+  }
+
+  get modelUsed(): string | null {
+    return this.#events.modelUsed
+  }
+
+  get serviceTier(): string | null {
+    return this.#events.serviceTier
+  }
 
   push(chunk: Buffer): void {
     this.#sse.push(chunk)
@@ -68,28 +123,6 @@ class ResponseStreamWatcher implements AnswerWatcher {
 
   get eventCount(): number {
     return this.#sse.eventCount
-  }
-
-  #onEvent({ type, json }: SseEvent): void {
-    if (this.end) return
-    if (type === 'error') {
-      this.end = {
-        ending: 'failed',
-        errorCode: textOf(json.value('code')) ?? 'stream_error',
-        modelUsed: this.modelUsed,
-        serviceTier: this.serviceTier,
-        // It had begun to work; what it charges for that is nowhere said.
-        usage: { source: 'estimated', outputTokens: this.outputTokensEstimate },
-      }
-      return
-    }
-    if (type === 'response.web_search_call.completed') this.#toolCalls.webSearchCalls += 1
-    if (type === 'response.file_search_call.completed') this.#toolCalls.fileSearchCalls += 1
-    if (!LIFECYCLE.has(type)) return
-    this.responseId ??= textOf(json.value('response.id'))
-    this.modelUsed = textOf(json.value('response.model')) ?? this.modelUsed
-    this.serviceTier = textOf(json.value('response.service_tier')) ?? this.serviceTier
-    if (TERMINAL.has(type)) this.end = readEnd(json, 'response.', this.#toolCalls)
   }
 }
 
