@@ -20,7 +20,7 @@ export interface Upstream {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** An answer whose body is still to be read. */
+/** An answer whose body is still to be read, which throws an `AppError` when OpenAI does not bring it to its end. */
 export interface UpstreamAnswer {
   status: number
   body: AsyncIterable<Buffer> & { dump(): Promise<void> }
@@ -113,7 +113,7 @@ export function openUpstream(settings: Settings): Upstream {
           headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
           signal,
         })
-        return { status: statusCode, body }
+        return { status: statusCode, body: withFaultsTold(body) }
       } catch (error) {
         throw upstreamFault(error as Error)
       }
@@ -129,6 +129,22 @@ export function openUpstream(settings: Settings): Upstream {
     async [Symbol.asyncDispose]() {
       await Promise.all([...pools.values()].map(({ pool }) => pool.destroy()))
     },
+  }
+}
+
+function withFaultsTold(body: UpstreamAnswer['body']): UpstreamAnswer['body'] {
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        yield* body
+      } catch (error) {
+        throw upstreamFault(error as Error)
+      }
+    },
+    dump: () =>
+      body.dump().catch((error: Error) => {
+        throw upstreamFault(error)
+      }),
   }
 }
 
