@@ -7,6 +7,7 @@ import OpenAI from 'openai'
 import { readConfig } from '../src/config.ts'
 import { type RunningServer, serve } from '../src/serve.ts'
 import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
+import { startUpstreamDouble, type UpstreamAnswer } from './upstream-double.ts'
 
 const system = await startSystem()
 const stack = new AsyncDisposableStack()
@@ -373,3 +374,62 @@ async function closedPort(): Promise<number> {
   await once(server, 'close')
   return port
 }
+
+test('a model that cannot stream what it hears answers in one piece, which is whole', async () => {
+  const organization = await system.organization()
+  const form = new FormData()
+  form.set('model', 'whisper-1')
+  form.set('stream', 'true')
+  form.set('file', new Blob(['sound']), 'a.mp3')
+  const answer = await fetch(`${system.url}/v1/audio/transcriptions`, {
+    method: 'POST',
+    body: form,
+    headers: { authorization: `Bearer ${organization.token}`, 'x-user-id': 'alice' },
+  })
+
+  assert.equal(((await answer.json()) as { text: string }).text, 'sound')
+  assert.equal((await onlyRow(organization)).status, 'completed')
+})
+
+test('a stream that ends at its announced length without saying how is broken for the client too', async () => {
+  for (const text of ['', 'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1"}}\n']) {
+    const answer = { contentType: 'text/event-stream', headers: { 'content-length': String(text.length) } }
+    await using upstream = await startUpstreamDouble(() => ({ ...answer, pieces: [Buffer.from(text)] }))
+    const server = await startServer({ OPENAI_API_BASE_URL: upstream.url })
+    const organization = await system.organization()
+    const client = new OpenAI({
+      baseURL: `http://127.0.0.1:${server.port}/v1`,
+      apiKey: organization.syntheticKey,
+      maxRetries: 0,
+    })
+
+    const { error } = await stream(client, 'gpt-4o-mini')
+
+    assert.ok(error instanceof Error)
+    assert.equal((await onlyRow(organization, server)).status, 'upstream_error')
+  }
+})
+
+test('a list of objects or models that OpenAI breaks off or garbles is 502, and not a fault of the proxy', async () => {
+  const broken: UpstreamAnswer[] = [
+    { pieces: [Buffer.from('{"id":"vs_1"')], headers: { 'content-length': '500' } },
+    { pieces: [Buffer.from('<html>')], contentType: 'text/html' },
+    { pieces: [Buffer.from('null')] },
+  ]
+  for (const answer of broken) {
+    await using upstream = await startUpstreamDouble(({ method }) =>
+      method === 'POST' ? { pieces: [Buffer.from('{"id":"vs_1","object":"vector_store"}')] } : answer,
+    )
+    const server = await startServer({ OPENAI_API_BASE_URL: upstream.url, OPENAI_IDLE_TIMEOUT: '2' })
+    const organization = await system.organization()
+    const ask = (path: string, body?: string) =>
+      fetch(`http://127.0.0.1:${server.port}/v1${path}`, {
+        method: body === undefined ? 'GET' : 'POST',
+        headers: { authorization: `Bearer ${organization.syntheticKey}`, 'content-type': 'application/json' },
+        ...(body !== undefined && { body }),
+      })
+    assert.equal((await ask('/vector_stores', '{}')).status, 200)
+
+    for (const path of ['/vector_stores', '/models']) assert.ok([502, 504].includes((await ask(path)).status), path)
+  }
+})

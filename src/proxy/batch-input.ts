@@ -6,7 +6,7 @@ import type { AdmittedCall } from './calls.ts'
 import { BATCHED, type Endpoint } from './endpoints.ts'
 import type { Payload } from './payload.ts'
 import { PERSONA_FIELDS } from './persona-fields.ts'
-import { type Upstream, upstreamFault } from './upstream.ts'
+import type { Upstream } from './upstream.ts'
 
 /**
  * Reads the whole input file of a batch that is about to be made: whatever way the file came to OpenAI, each of its lines must be a call
@@ -30,14 +30,10 @@ export async function checkBatchInput(
     )
   }
   const isBatched = ({ name }: Endpoint) => BATCHED.has(name)
-  try {
-    for await (const { number, endpoint, payload } of readBatchLines(body, { isBatched, ...limits })) {
-      await checkLine(admission, call, endpoint, payload).catch((error: unknown) => {
-        throw error instanceof AppError ? inLine(number, error) : error
-      })
-    }
-  } catch (error) {
-    throw error instanceof AppError ? error : upstreamFault(error as Error)
+  for await (const { number, endpoint, payload } of readBatchLines(body, { isBatched, ...limits })) {
+    await checkLine(admission, call, endpoint, payload).catch((error: unknown) => {
+      throw error instanceof AppError ? inLine(number, error) : error
+    })
   }
 }
 

@@ -142,8 +142,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return
     }
     const contentType = headerText(headers['content-type']) ?? ''
-    // What was asked for counts as much: a stream under a false name must not look whole when it breaks.
-    this.#isStream = isEventStream(contentType) || (this.#options.wantsStream && status === 200)
+    // What was asked for counts as much: a stream under a false name must not look whole when it breaks. But models that cannot stream
+    // what they hear are asked to in vain, and answer in one piece.
+    const isAskedFor = this.#options.wantsStream && this.#options.meter !== 'audio'
+    this.#isStream = isEventStream(contentType) || (isAskedFor && status === 200)
     const form = this.#isStream ? 'stream' : 'json'
     this.#watcher = watchAnswer(this.#options.meter, form)
     if (status < 300) {
@@ -151,7 +153,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#ids = this.#options.handsOut && watchIds(this.#options.handsOut, form, this.#options.onId)
     }
     if (hidden) this.#redactor = openRedactor(status >= 400 ? 'error' : this.#isStream ? 'stream' : 'json', hidden)
-    const kept = clientHeaders(headers, hidden || this.#isFiltered ? 'edited' : 'as it came')
+    // A stream goes without a length: one that it has reached would make it whole, whether or not it has said how it ended.
+    const kept = clientHeaders(headers, hidden || this.#isStream ? 'edited' : 'as it came')
     this.#options.watch.head(upstreamMs)
     this.#unsentHead = () => this.#response.writeHead(status, kept)
     // With an answer that may turn out to be unreadable goes its head: until something of it passes, it can still be refused.

@@ -80,7 +80,8 @@ function isMatch(json: Buffer, wanted: readonly (readonly [string, string])[]): 
   const object = JSON.parse(json.toString()) as Record<string, unknown>
   return wanted.every(([name, value]) => {
     const key = /^metadata\[(.*)\]$/.exec(name)?.[1]
-    const found = key === undefined ? object[name] : (object.metadata as Record<string, unknown> | null)?.[key]
+    const found =
+      key === undefined ? object[name] : (object.metadata as Record<string, unknown> | null | undefined)?.[key]
     return found === value
   })
 }
@@ -112,7 +113,19 @@ async function fetchObject(
       },
     )
   }
-  return readWhole(body)
+  const json = await readWhole(body)
+  if (!isObject(json)) throw new AppError('upstream_unreachable', 'OpenAI sent an object that cannot be read.')
+  return json
+}
+
+/** What is no JSON object would break the list that it is put in. */
+function isObject(json: Buffer): boolean {
+  try {
+    const value: unknown = JSON.parse(json.toString())
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+  } catch {
+    return false
+  }
 }
 
 async function readWhole(body: AsyncIterable<Buffer>): Promise<Buffer> {

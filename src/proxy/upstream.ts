@@ -26,7 +26,7 @@ export interface Upstream {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** An answer whose body is still to be read. */
+/** An answer whose body is still to be read, which throws an `AppError` when OpenAI does not bring it to its end. */
 export interface UpstreamAnswer {
   status: number
   body: AsyncIterable<Buffer> & { dump(): Promise<void> }
@@ -133,7 +133,7 @@ export function openUpstream(settings: Settings): Upstream {
           headers: { authorization: `Bearer ${key.secret.reveal()}`, 'accept-encoding': 'identity' },
           signal,
         })
-        return { status: statusCode, body }
+        return { status: statusCode, body: withFaultsTold(body) }
       } catch (error) {
         throw upstreamFault(error as Error)
       }
@@ -171,6 +171,22 @@ function toRecord(headers: readonly string[]): Record<string, string | string[]>
 
 /** Of one event over a WebSocket: images come whole. */
 const EVENT_BYTES_MAX = 128 * 1024 * 1024
+
+function withFaultsTold(body: UpstreamAnswer['body']): UpstreamAnswer['body'] {
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        yield* body
+      } catch (error) {
+        throw upstreamFault(error as Error)
+      }
+    },
+    dump: () =>
+      body.dump().catch((error: Error) => {
+        throw upstreamFault(error)
+      }),
+  }
+}
 
 const PROBE_TIMEOUT_MS = 5000
 const PROBE_FRESH_MS = 5000
