@@ -107,7 +107,8 @@ export type LedgerBook = Ledger & {
 
 const ENTRIES_MAX = 20_000
 
-export function openLedger(file?: string): LedgerBook {
+/** @param entriesMax how many are kept in memory. */
+export function openLedger(file?: string, entriesMax = ENTRIES_MAX): LedgerBook {
   const output = file === undefined ? undefined : createWriteStream(file, { flags: 'a' })
   let entries: LedgerEntry[] = []
   let forgotten = 0
@@ -127,7 +128,7 @@ export function openLedger(file?: string): LedgerBook {
       const entry = { id: ++lastId, ...fields }
       underWay++
       // Dropped by the thousand: one at a time would move the whole array on each call.
-      if (entries.push(entry) > ENTRIES_MAX) forgotten += entries.splice(0, 1000).length
+      if (entries.push(entry) > entriesMax) forgotten += entries.splice(0, 1000).length
       return entry
     },
     settle(entry) {

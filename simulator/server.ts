@@ -34,11 +34,11 @@ type State = WebSocketState & {
 
 /** @param options Port 0, the default, takes a free one. Calls are appended to `ledgerFile` as JSON lines when they end. */
 export async function startSimulator(
-  options: { port?: number; host?: string; ledgerFile?: string } = {},
+  options: { port?: number; host?: string; ledgerFile?: string; ledgerEntriesMax?: number } = {},
 ): Promise<Simulator> {
-  const { port = 0, host = '127.0.0.1', ledgerFile } = options
+  const { port = 0, host = '127.0.0.1', ledgerFile, ledgerEntriesMax } = options
   const state: State = {
-    ledger: openLedger(ledgerFile),
+    ledger: openLedger(ledgerFile, ledgerEntriesMax),
     objects: openObjects(),
     url: '',
     met: new Map(),

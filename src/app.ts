@@ -1,4 +1,4 @@
-import type { Hono } from 'hono'
+import type { Hono, Context as HonoContext } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import { analyticsRoutes } from './analytics/routes.ts'
 import { apiKeyRoutes } from './api-keys/routes.ts'
@@ -9,6 +9,7 @@ import { erasureRoutes } from './erasure/routes.ts'
 import { AppError, toErrorBody } from './errors.ts'
 import { healthRoutes, SERVICE_NAME } from './health/routes.ts'
 import { docsPage } from './http/docs-page.ts'
+import { methodsAt } from './http/openapi.ts'
 import { recordOf } from './http/request-record.ts'
 import { personaDefaultRoutes } from './personas/default-routes.ts'
 import { personaRoutes } from './personas/routes.ts'
@@ -67,25 +68,31 @@ export function createApp(context: Context, surfaces: readonly Surface[]): Hono 
     routes.get('/docs', (c) => c.html(docsPage(document()), 200, DOCS_HEADERS))
   }
   routes.notFound((c) => {
-    const error = new AppError(
-      'not_found',
-      `There is nothing at ${c.req.method} ${c.req.path.slice(0, 128)}. See /docs.`,
-    )
-    const record = recordOf(c.env)
-    if (record) record.errorCode = error.code
-    return c.json(toErrorBody(error), 404)
+    const methods = methodsAt(routes, c.req.path).join(', ')
+    if (methods !== '') {
+      c.header('allow', methods)
+      return answerError(c, new AppError('method_not_allowed', `Only ${methods} is possible here.`))
+    }
+    const target = `${c.req.method} ${c.req.path.slice(0, 128)}`
+    return answerError(c, new AppError('not_found', `There is nothing at ${target}. See /docs.`))
   })
   routes.onError((error, c) => {
     const known = toAppError(error)
     if (!known) context.log.error({ err: error, path: c.req.path.slice(0, 128) }, 'a request failed unexpectedly')
-    const answer = known ?? new AppError('internal_error', 'Something went wrong in the proxy; its log says what.')
-    const record = recordOf(c.env)
-    if (record) record.errorCode = answer.code
-    if (answer.status === 401) c.header('www-authenticate', 'Bearer')
-    if (answer.retryAfterSeconds !== undefined) c.header('retry-after', String(answer.retryAfterSeconds))
-    return c.json(toErrorBody(answer), answer.status as 400)
+    return answerError(
+      c,
+      known ?? new AppError('internal_error', 'Something went wrong in the proxy; its log says what.'),
+    )
   })
   return routes as unknown as Hono
+}
+
+function answerError(c: HonoContext, error: AppError): Response {
+  const record = recordOf(c.env)
+  if (record) record.errorCode = error.code
+  if (error.status === 401) c.header('www-authenticate', 'Bearer')
+  if (error.retryAfterSeconds !== undefined) c.header('retry-after', String(error.retryAfterSeconds))
+  return c.json(toErrorBody(error), error.status as 400)
 }
 
 const DESCRIPTION =

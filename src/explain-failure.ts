@@ -1,5 +1,6 @@
 import { VaultError } from './api-keys/sealing.ts'
 import { ConfigError } from './config.ts'
+import { isDatabaseFault } from './db/database.ts'
 import { EmbeddedDatabaseError } from './db/embedded/error.ts'
 import { LocksNotAvailableError, SchemaTooNewError, SchemaTooOldError } from './db/migrate.ts'
 import { AppError } from './errors.ts'
@@ -49,7 +50,10 @@ function explainDatabase(error: Error): string | undefined {
   if (code === '28P01' || code === '28000') return 'DATABASE_URL: the database refused this user or password.'
   if (code === '3D000') return 'DATABASE_URL: there is no such database; create it first.'
   if (code === '42501') return 'DATABASE_URL: this user may not create tables in the database: make it the owner.'
-  if (/connection timeout|timeout exceeded when trying to connect/.test(error.message)) return UNREACHABLE
+  if (error.message === 'The server does not support SSL connections')
+    return 'DATABASE_URL asks for TLS, which the database does not offer: turn it on there, or leave out sslmode.'
+  // Without a code: nobody answered, or what did is no Postgres.
+  if (code === '' && isDatabaseFault(error)) return UNREACHABLE
   return undefined
 }
 

@@ -88,7 +88,7 @@ export async function serve(config: Config, endpoints: readonly Endpoint[] = END
     const drained = setTimeout(noticed.resolve, drainDelayMs)
     await Promise.race([noticed.promise, deadline.promise])
     clearTimeout(drained)
-    for (const listener of listeners) listener.stopAccepting()
+    await Promise.all(listeners.map((listener) => listener.stopAccepting()))
     relay.stopAccepting()
     const timer = setTimeout(deadline.resolve, config.shutdownTimeoutMs)
     const closed = Promise.all(listeners.map((listener) => listener.closed))

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { setImmediate as turnOfTheLoop } from 'node:timers/promises'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Hono } from 'hono'
 import type { Config } from './config.ts'
@@ -23,8 +24,8 @@ export interface HttpServer {
   readonly port: number
   /** From now on each answer ends its connection, so that whoever balances the load opens the next one elsewhere. */
   beginStopping(): void
-  /** No new connections. */
-  stopAccepting(): void
+  /** No new connections; those that were made already are served. */
+  stopAccepting(): Promise<void>
   /** Resolves when the last connection is closed. */
   readonly closed: Promise<void>
   closeAllConnections(): void
@@ -155,6 +156,10 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     },
     (request, response) => onRequest(request, response),
   )
+  let connectionCount = 0
+  server.on('connection', () => {
+    connectionCount += 1
+  })
   server.maxHeadersCount = config.requestHeadersMax
   server.on('checkExpectation', (request, response) => onRequest(request, response))
   server.on('upgrade', onUpgrade)
@@ -169,8 +174,15 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
     beginStopping() {
       isStopping = true
     },
-    stopAccepting() {
+    async stopAccepting() {
       isStopping = true
+      // Closing resets the connections that the kernel has made and nobody has taken yet, of which a busy process has many.
+      const giveUpAt = performance.now() + TAKE_MS
+      let takenBefore: number
+      do {
+        takenBefore = connectionCount
+        await turnOfTheLoop()
+      } while (connectionCount > takenBefore && performance.now() < giveUpAt)
       isClosed = true
       server.close()
       server.closeIdleConnections()
@@ -180,6 +192,8 @@ export async function startServer(options: ServerOptions): Promise<HttpServer> {
   }
 }
 
+/** For how long connections are still taken after the end, when they do not cease to come. */
+const TAKE_MS = 1000
 const HEADERS_TIMEOUT_MS = 10_000
 const ADMINISTRATION_BODY_BYTES_MAX = 256 * 1024
 /** Above the 60 s of common load balancers, so that they and not we close idle connections. */

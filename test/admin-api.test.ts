@@ -632,6 +632,11 @@ test('keys: the fields, and the statuses 201, 200 and 204, of the earlier system
   assert.equal((await get(tenant, path)).json.is_active, false)
   assert.ok(!(await listed('')).includes(String(created.json.id)))
   assert.ok((await listed('?include_inactive=true')).includes(String(created.json.id)))
+  assert.deepEqual(
+    await listed('?include_inactive=True'),
+    await listed('?include_inactive=true'),
+    'as Python writes it',
+  )
   assert.equal((await send(tenant, 'PUT', path, { is_active: true })).json.is_active, true)
 })
 
@@ -887,6 +892,25 @@ test('what is not there is a 404 in the one shape, without a trace of what lies 
     assert.match(headers.get('x-request-id') ?? '', /^req_[0-9a-f]{32}$/)
     assert.doesNotMatch(text, /node_modules|\.ts|select |at Object/)
   }
+})
+
+test('another method on a path that is there is a 405 that names the possible ones, to whoever may ask', async () => {
+  const tenant = await newTenant()
+  const cases: [string, string, string][] = [
+    ['PATCH', '/v1/personas', 'GET, POST'],
+    ['PATCH', `/v1/personas/${tenant.personaId}`, 'GET, PUT, DELETE'],
+    ['PUT', '/v1/api/users', 'GET, POST'],
+    ['POST', '/v1/analytics/models', 'GET'],
+    ['DELETE', '/health', 'GET'],
+  ]
+  for (const [method, path, allowed] of cases) {
+    const { status, text, headers } = await call(method, path, authorized(tenant))
+    assert.equal(status, 405, `${method} ${path}: ${text}`)
+    assert.equal(errorOf(text).code, 'method_not_allowed')
+    assert.deepEqual(headers.get('allow')?.split(', ').sort(), allowed.split(', ').sort())
+    assert.equal(headers.get('x-content-type-options'), 'nosniff')
+  }
+  assert.equal((await call('PATCH', '/v1/personas', {})).status, 401)
 })
 
 test('answers about an organization are kept by no cache, and sniffed by no browser', async () => {

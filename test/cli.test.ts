@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { after, test } from 'node:test'
@@ -305,7 +307,7 @@ test('an error is one sentence on standard error, with exit code 1 for what fail
     [['delete-user', unknown], new RegExp(`^Error: User not found: ${unknown}\\n$`), 1],
     [['revoke-token', unknown], new RegExp(`^Error: Token not found: ${unknown}\\n$`), 1],
     [['create-org'], /^Error: Missing required argument 'name'\.\n$/, 2],
-    [['create-orgs'], /^Error: Unknown command 'create-orgs'; Did you mean create-org\?\.?\n$/, 2],
+    [['create-orgs'], /^Error: Unknown command 'create-orgs'; did you mean create-org\?\n$/, 2],
     [['list-orgs', '--what'], /^Error: Unknown option '--what'\.\n$/, 2],
   ]
 
@@ -327,6 +329,19 @@ test('a broken configuration is told in one line without its values, and a datab
   assert.equal(status.code, 1)
   assert.match(status.stdout, /^Database: external, 127\.0\.0\.1:1\/none\nPostgres: not reachable\. /m)
   assert.ok(!`${away.stderr}${status.stdout}${status.stderr}`.includes('hunter2'))
+})
+
+test('a DATABASE_URL that leads to something else than Postgres is told as such', async () => {
+  const imposter = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
+  imposter.listen(0, '127.0.0.1')
+  await once(imposter, 'listening')
+  const { port } = imposter.address() as AddressInfo
+
+  const lost = await run(['list-orgs'], { env: { DATABASE_URL: `postgresql://u:hunter2@127.0.0.1:${port}/none` } })
+
+  imposter.close()
+  assertFails(lost, /^Error: The database cannot be reached.*\n$/)
+  assert.ok(!lost.stderr.includes('hunter2'))
 })
 
 test('a name cannot colour the terminal or pass for another line, and comes unchanged as JSON', async () => {

@@ -88,8 +88,7 @@ for (const { name, server, isSuperuser } of [
     for (const { relname, is_on, is_forced, policies, leads } of tables) {
       assert.ok(is_on && is_forced, `${relname}: row security`)
       assert.ok(leads, `${relname}: organization_id leads its primary key`)
-      // A monthly partition has no policy: nobody may read it but through its table.
-      assert.equal(policies, /_\d{6}$/.test(relname) ? 0 : 1, `${relname}: policies`)
+      assert.equal(policies, 1, `${relname}: policies`)
     }
     const names = tables.map(({ relname }) => relname)
     for (const known of ['users', 'api_keys', 'tokens', 'attempts', 'audit_log'])
@@ -163,6 +162,54 @@ for (const { name, server, isSuperuser } of [
     for (const table of tables) assert.deepEqual(await query(connection, `select * from ${table}`), [], table)
   })
 
+  test(`a partition read by its own name shows what its table shows, and takes nothing for another tenant, ${name}`, {
+    skip,
+  }, async () => {
+    const connection = await newDatabase()
+    const db = open(connection)
+    await migrate(db)
+    const [own, other] = [await insertTenant(db), await insertTenant(db)]
+    const longAgo = '2020-05-15T00:00:00Z'
+    const nextYear = new Date(Date.now() + 400 * 86_400_000).toISOString()
+    for (const organizationId of [own, other]) {
+      for (const at of [longAgo, new Date().toISOString(), nextYear]) await insertAttempt(db, organizationId, at)
+    }
+    // Two new partitions for what the default one took, as each start of a server makes them.
+    await migrate(db)
+    // The next start lets the application's role reach them by their names.
+    await migrate(db)
+    const partitions = (
+      await query<{ relname: string }>(
+        connection,
+        "select relname from pg_inherits join pg_class on oid = inhrelid where inhparent = 'attempts'::regclass order by 1",
+      )
+    ).map(({ relname }) => relname)
+    const countIn = async (tx: Tx, table: string) =>
+      Number((await sql<{ count: bigint }>`select count(*) from ${sql.table(table)}`.execute(tx)).rows[0]?.count)
+    const countAll = async (tx: Tx) => {
+      let sum = 0
+      for (const partition of partitions) sum += await countIn(tx, partition)
+      return { table: await countIn(tx, 'attempts'), partitions: sum }
+    }
+
+    assert.ok(partitions.includes('attempts_202005') && partitions.length === 7, partitions.join())
+    assert.deepEqual(await db.forOrganization(own, countAll), { table: 3, partitions: 3 })
+    assert.deepEqual(await db.forOrganization(other, countAll), { table: 3, partitions: 3 })
+    assert.deepEqual(await db.forOperator(countAll), { table: 6, partitions: 6 })
+    assert.deepEqual(await db.forOrganization(randomUUID(), countAll), { table: 0, partitions: 0 })
+    assert.deepEqual(await db.forOrganization('', countAll), { table: 0, partitions: 0 })
+    for (const partition of partitions) {
+      const stolen = await db.forOrganization(own, (tx) =>
+        sql`delete from ${sql.table(partition)} where organization_id = ${other}`.execute(tx),
+      )
+      assert.equal(stolen.numAffectedRows, 0n, partition)
+    }
+    await assert.rejects(
+      db.forOrganization(own, (tx) => sql`update attempts_202005 set organization_id = ${other}`.execute(tx)),
+      { code: '42501' },
+    )
+  })
+
   test(`nothing can be written for another tenant, ${name}`, { skip }, async () => {
     const db = open(await newDatabase())
     await migrate(db)
@@ -227,6 +274,31 @@ test('a newer version brings an older schema up to date, and what it breaks is o
     { version: 9002, name: '9002_less.breaking', isBreaking: true },
   ])
   await assert.rejects(migrate(older), SchemaTooNewError)
+})
+
+test('an upgrade gives the partitions that there are the policy of their table', async () => {
+  const directory = await copyOfMigrations()
+  await rm(new URL('0018_partition_policies.sql', directory))
+  const connection = await createEmptyDatabase(embedded, true)
+  const db = open(connection)
+  const countByPolicies = () =>
+    query<{ policies: number; partitions: number }>(
+      connection,
+      `select policies, count(*)::int as partitions from (
+         select count(polname)::int as policies from pg_inherits left join pg_policy on polrelid = inhrelid
+         where inhparent = 'attempts'::regclass group by inhrelid
+       ) as counted group by 1 order by 1`,
+    )
+  await migrate(db, directory)
+  const before = await countByPolicies()
+
+  await migrate(db)
+
+  assert.deepEqual(before, [
+    { policies: 0, partitions: 4 },
+    { policies: 1, partitions: 1 },
+  ])
+  assert.deepEqual(await countByPolicies(), [{ policies: 1, partitions: 5 }])
 })
 
 test('a migration that fails leaves nothing of itself, and those before it stay', async () => {
@@ -351,6 +423,15 @@ async function insertTenant(db: Db): Promise<string> {
     await sql`insert into ratings (organization_id, request_id, rating) values (${id}, 'req_1', 1)`.execute(tx)
     return id
   })
+}
+
+async function insertAttempt(db: Db, organizationId: string, openedAt: string): Promise<void> {
+  await db.forOperator((tx) =>
+    sql`insert into attempts (organization_id, attempt_id, opened_at, settled_at, request_id, endpoint, api_key_id, session_id,
+        is_stream, status, usage_source, duration_ms)
+      values (${organizationId}, gen_random_uuid(), ${openedAt}, ${openedAt}, ${`req_${randomUUID()}`}, 'responses.create',
+        gen_random_uuid(), 'session', false, 'completed', 'unknown', 1)`.execute(tx),
+  )
 }
 
 /** Everything a migration could change; what is granted on partitions says nothing, as they are reached through their table. */

@@ -212,6 +212,7 @@ test('the list is by name, in pages, of whom the filter says; inactive ones only
 
   assert.deepEqual(await names(''), ['Alpha', 'Bravo', 'Charlie', 'Delta'])
   assert.deepEqual(await names('include_inactive=true'), ['Alpha', 'Bravo', 'Charlie', 'Delta', 'Echo'])
+  assert.deepEqual(await names('include_inactive=True'), await names('include_inactive=true'), 'as Python writes it')
   assert.deepEqual(await names('user_id=bob'), ['Alpha', 'Bravo', 'Delta'])
   assert.deepEqual(await names('user_id=nobody'), ['Bravo', 'Delta'])
   const first = (await call('GET', '?limit=3')).json
@@ -220,9 +221,41 @@ test('the list is by name, in pages, of whom the filter says; inactive ones only
     [namesIn(first), namesIn(second), second.next_cursor],
     [['Alpha', 'Bravo', 'Charlie'], ['Delta'], null],
   )
-  for (const query of ['limit=0', 'limit=1001', 'limit=x', 'cursor=%25', 'cursor=', 'include_inactive=1', 'user_id=']) {
+  for (const query of [
+    'limit=0',
+    'limit=1001',
+    'limit=x',
+    'cursor=%25',
+    'cursor=',
+    'include_inactive=maybe',
+    'user_id=',
+  ]) {
     assert.equal((await call('GET', `?${query}`)).status, 400, query)
   }
+})
+
+test('whatever a field of metadata or a variable is called, it is kept as sent; what cannot be is refused, not lost', async () => {
+  const call = callerOf(await system.organization())
+  const metadata = { constructor: 'a', toString: 'b', hasOwnProperty: null, inner: JSON.parse('{"__proto__":"c"}') }
+  const variables = { constructor: 'd', prototype: null, toString: 'e' }
+
+  const kept = await call('POST', '', { name: 'a', content: '{{constructor}}', metadata, variables })
+
+  assert.equal(kept.status, 200)
+  assert.deepEqual(kept.json.metadata, metadata)
+  assert.deepEqual(kept.json.variables, variables)
+  for (const field of ['metadata', 'variables']) {
+    const body = { content: 'x', [field]: JSON.parse('{"__proto__":"x"}') }
+    for (const [method, path] of [
+      ['POST', ''],
+      ['PUT', `/${kept.json.id}`],
+    ] as const) {
+      const refused = await call(method, path, { name: 'b', ...body })
+      assert.equal(refused.status, 400, `${method} ${field}`)
+      assert.equal(refused.json.error.param, field)
+    }
+  }
+  assert.deepEqual((await call('GET', `/${kept.json.id}`)).json, kept.json)
 })
 
 test('metadata is searched by tag, by field, within objects, and by presence; no character of a value means anything', async () => {

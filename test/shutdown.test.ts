@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, test } from 'node:test'
 import OpenAI from 'openai'
+import { readConfig } from '../src/config.ts'
+import { serve } from '../src/serve.ts'
 import { type ServerProcess, startServerProcess } from './faults/server-process.ts'
 import { startSystem, type TestOrganization, temporaryDirectory } from './harness.ts'
 import { openRaw, rawHead, readToEnd, readUntil, until } from './raw-client.ts'
@@ -132,6 +134,20 @@ test('F40: told to stop it is not ready at once, and serves whoever still comes 
   assert.equal(response.status, 'completed')
   assert.deepEqual(await server.exit, { code: 0, signal: null })
   assert.equal((await rowsOf(organization)).length, 1)
+})
+
+test('connections that were made before the listener closes, and that a busy process has not taken yet, are served', async () => {
+  const server = await serve(readConfig({ ...system.env, DATA_DIR: await temporaryDirectory(stack), PORT: '0' }))
+  const sockets = await Promise.all(Array.from({ length: 50 }, () => openRaw(server.port, rawHead('GET /health', {}))))
+  const answers = Promise.all(sockets.map(readToEnd))
+  // The kernel makes the connections; nothing in this process has had a turn to take them.
+  await new Promise(process.nextTick)
+
+  const stopped = server.stop()
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+
+  for (const answer of await answers) assert.match(answer.toString(), /^HTTP\/1\.1 200 /)
+  await stopped
 })
 
 test('when the time to stop is over, what is left is ended visibly and recorded', async () => {

@@ -1,36 +1,15 @@
 /** A server goes on serving on the schema of the next version. */
 import assert from 'node:assert/strict'
-import { cp, writeFile } from 'node:fs/promises'
 import { after, test } from 'node:test'
-import { pathToFileURL } from 'node:url'
 import { readConfig } from '../src/config.ts'
-import { migrate } from '../src/db/migrate.ts'
 import { verifyLedger } from '../src/ledger/maintenance.ts'
 import { serve } from '../src/serve.ts'
 import { startSystem, temporaryDirectory } from './harness.ts'
+import { migrateToNextVersion } from './next-version.ts'
 import { askUntil } from './poll.ts'
 
 const stack = new AsyncDisposableStack()
 after(() => stack.disposeAsync())
-
-/** What an expanding migration may do, to every table that the proxy writes. */
-const EXPAND = `
-do $$
-declare
-  name text;
-begin
-  for name in
-    select relname from pg_class where relkind in ('r', 'p') and not relispartition and relnamespace = 'public'::regnamespace
-      and relname <> 'schema_migrations'
-  loop
-    execute format('alter table %I add column next_version_note text', name);
-    execute format('alter table %I add column next_version_count integer not null default 0', name);
-  end loop;
-end
-$$;
-create table next_version (organization_id uuid not null, id uuid not null, primary key (organization_id, id));
-create index attempts_next_version on attempts (organization_id, next_version_note);
-`
 
 test('an expanding migration is applied under a server of this version, which goes on, restarts, and keeps true accounts', async () => {
   const system = await startSystem()
@@ -48,16 +27,13 @@ test('an expanding migration is applied under a server of this version, which go
       await response.text()
       return response.status
     })
-  const directory = await temporaryDirectory(stack)
-  await cp(new URL('../src/db/migrations/', import.meta.url), directory, { recursive: true })
-  await writeFile(`${directory}/9001_next.sql`, EXPAND)
   const statuses = [await call()]
 
   let isApplied = false
   const load = (async () => {
     while (!isApplied) statuses.push(await call())
   })()
-  const applied = await migrate(system.server.context.db, pathToFileURL(`${directory}/`))
+  const applied = await migrateToNextVersion(stack, system.server.context.db)
   isApplied = true
   await load
   const restarted = await serve(readConfig({ ...system.env, DATA_DIR: await temporaryDirectory(stack) }))

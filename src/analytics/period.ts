@@ -14,6 +14,14 @@ export interface PeriodAsked {
   start: Moment | undefined
   end: Moment
   timeZone: string
+  /** What whoever asks calls them. */
+  names: Names
+}
+
+interface Names {
+  start: string
+  end: string
+  timeZone: string
 }
 
 /** `local` is a wall clock's time in the period's zone, `instant` the same everywhere. Both ISO 8601. */
@@ -26,29 +34,33 @@ type Moment = { local: string } | { instant: string }
  */
 export function parsePeriod(
   text: { start?: string | undefined; end?: string | undefined; timeZone?: string | undefined },
-  names: { start: string; end: string; timeZone: string } = WIRE_NAMES,
+  names: Names = WIRE_NAMES,
 ): PeriodAsked {
   return {
     start: text.start === undefined ? undefined : parseMoment(text.start, names.start, 0),
     end: text.end === undefined ? { instant: new Date().toISOString() } : parseMoment(text.end, names.end, 1),
     timeZone: parseTimeZone(text.timeZone ?? 'UTC', names.timeZone),
+    names,
   }
 }
 
-const WIRE_NAMES = { start: 'start_date', end: 'end_date', timeZone: 'tz' }
+const WIRE_NAMES: Names = { start: 'start_date', end: 'end_date', timeZone: 'tz' }
 
 /** @throws {AppError} `invalid_request` when the start is not before the end, or too long before it. */
 export async function placePeriod(tx: Tx, asked: PeriodAsked): Promise<Period> {
-  const { timeZone } = asked
+  const { timeZone, names } = asked
+  if (timeZone !== 'UTC') await requireKnownZone(tx, timeZone, names.timeZone)
   const end = await place(tx, asked.end, timeZone)
   const start = asked.start ? await place(tx, asked.start, timeZone) : new Date(end.getTime() - DEFAULT_DAYS * DAY_MS)
   if (start >= end) {
-    throw new AppError('invalid_request', 'The period ends before it begins: start_date must lie before end_date.', {
-      param: 'start_date',
-    })
+    throw new AppError(
+      'invalid_request',
+      `The period ends before it begins: ${names.start} must lie before ${names.end}.`,
+      { param: names.start },
+    )
   }
   if (end.getTime() - start.getTime() > DAYS_MAX * DAY_MS) {
-    throw new AppError('invalid_request', `A period has up to ${DAYS_MAX} days.`, { param: 'start_date' })
+    throw new AppError('invalid_request', `A period has up to ${DAYS_MAX} days.`, { param: names.start })
   }
   return { start, end, timeZone }
 }
@@ -98,12 +110,23 @@ function parseTimeZone(text: string, param: string): string {
   try {
     if (isName) {
       new Intl.DateTimeFormat('en', { timeZone: text })
-      return text
+      return PLACE_OF_ZONE[text.toUpperCase()] ?? text
     }
   } catch {
     // Not a zone that is known here.
   }
   throw badTimeZone(param)
+}
+
+/**
+ * Zones that have summer time, whose names Postgres takes for their winter time alone.
+ * @see https://github.com/eggert/tz/blob/main/backward
+ */
+const PLACE_OF_ZONE: Record<string, string> = {
+  CET: 'Europe/Brussels',
+  EET: 'Europe/Athens',
+  MET: 'Europe/Brussels',
+  WET: 'Europe/Lisbon',
 }
 
 function badTimeZone(param: string): AppError {
@@ -112,17 +135,24 @@ function badTimeZone(param: string): AppError {
   })
 }
 
+/** Node.js knows zones that this Postgres may not: `US/Pacific-New`, or those of a newer table. */
+async function requireKnownZone(tx: Tx, timeZone: string, param: string): Promise<void> {
+  try {
+    await sql`select now() at time zone ${timeZone}::text`.execute(tx)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === UNKNOWN_ZONE) throw badTimeZone(param)
+    throw error
+  }
+}
+
+/** `invalid_parameter_value`: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const UNKNOWN_ZONE = '22023'
+
 /** A local time that a change of the clocks skips is the moment after it; of one that comes twice it is the first. */
 async function place(tx: Tx, moment: Moment, timeZone: string): Promise<Date> {
   if ('instant' in moment) return new Date(moment.instant)
-  try {
-    const { rows } = await sql<{ at: Date }>`
-      select first_moment_of(${moment.local}::timestamp, ${timeZone}) as at`.execute(tx)
-    if (!rows[0]) throw new Error('A select without a table has one row.')
-    return rows[0].at
-  } catch (error) {
-    // 22023: a zone that Node.js knows and this Postgres does not.
-    if (error instanceof Error && 'code' in error && error.code === '22023') throw badTimeZone('tz')
-    throw error
-  }
+  const { rows } = await sql<{ at: Date }>`
+    select first_moment_of(${moment.local}::timestamp, ${timeZone}) as at`.execute(tx)
+  if (!rows[0]) throw new Error('A select without a table has one row.')
+  return rows[0].at
 }

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { flag } from '../http/openapi.ts'
 import { RATING_GROUPS, type RatingGroup } from '../ratings/satisfaction.ts'
 import { DIMENSIONS, type Dimension, INTERVALS } from './series.ts'
 
@@ -8,13 +9,6 @@ const text = z
   .min(1)
   .max(255)
   .refine((value) => !value.includes('\0') && value.isWellFormed(), { error: 'has characters that no id has' })
-
-const flag = (byDefault: 'true' | 'false') =>
-  z
-    .enum(['true', 'false', 'True', 'False', '1', '0'])
-    .default(byDefault)
-    .transform((value) => /^(?:true|1)$/i.test(value))
-    .openapi({ type: 'string', enum: ['true', 'false'], default: byDefault })
 
 export const periodQuery = {
   start_date: z.string().max(64).optional().openapi({

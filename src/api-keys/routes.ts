@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
-import { errorResponses, json, pageQuery, security, timestamp } from '../http/openapi.ts'
+import { errorResponses, flag, json, pageQuery, security, timestamp } from '../http/openapi.ts'
 import { Secret } from '../secret.ts'
 import { type ApiKey, createApiKey, getApiKey, listApiKeys, updateApiKey } from './service.ts'
 import type { Vault } from './vault.ts'
@@ -21,7 +21,7 @@ export function apiKeyRoutes(deps: { db: Db; vault: Vault }): Routes {
     })
     .openapi(list, async (c) => {
       const { user_id, include_inactive, limit, offset } = c.req.valid('query')
-      const filter = { userId: user_id, includeInactive: include_inactive === 'true', limit, offset }
+      const filter = { userId: user_id, includeInactive: include_inactive, limit, offset }
       return c.json({ api_keys: (await listApiKeys(deps, c.var.caller, filter)).map(toWire) }, 200)
     })
     .openapi(get, async (c) => c.json(toWire(await getApiKey(deps, c.var.caller, c.req.valid('param').key_id)), 200))
@@ -93,7 +93,7 @@ const list = createRoute({
   request: {
     query: z.object({
       user_id: z.string().optional().openapi({ description: "Only this user's keys (internal id)." }),
-      include_inactive: z.enum(['true', 'false']).default('false'),
+      include_inactive: flag('false'),
       ...pageQuery,
     }),
   },

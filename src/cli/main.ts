@@ -105,8 +105,9 @@ function termOf(argument: Argument): string {
 function explain(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0
-    const sentence = error.message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '; $1')
-    printError(`${sentence.charAt(0).toUpperCase()}${sentence.slice(1).replace(/\.$/, '')}.`)
+    const sentence = error.message.replace(/^error: /, '').replace(/\n\(D(.*)\)$/, '; d$1')
+    const end = /[.?]$/.test(sentence) ? '' : '.'
+    printError(`${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}${end}`)
     return USAGE_ERROR
   }
   printError(error instanceof ConfigError ? error.problems.join(' ') : explainStartFailure(error))

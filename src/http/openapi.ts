@@ -50,5 +50,44 @@ export const pageQuery = {
   offset: z.coerce.number().int().min(0).max(1_000_000).default(0).openapi({ description: 'How many to skip.' }),
 }
 
+/** Yes or no in a query; Python's clients write `True`. */
+export const flag = (byDefault: 'true' | 'false') =>
+  z
+    .enum(['true', 'false', 'True', 'False', '1', '0'])
+    .default(byDefault)
+    .transform((value) => /^(?:true|1)$/i.test(value))
+    .openapi({ type: 'string', enum: ['true', 'false'], default: byDefault })
+
+/**
+ * An object whose fields the client names.
+ * @throws the schema's refusal for `__proto__`, which would else be lost on the way without a word.
+ */
+export function record<T extends z.ZodType>(value: T) {
+  return z.preprocess(
+    (input, context) => {
+      if (typeof input === 'object' && input !== null && Object.hasOwn(input, '__proto__')) {
+        context.addIssue({ code: 'custom', message: 'cannot have a field named __proto__' })
+      }
+      return input
+    },
+    z.record(z.string(), value),
+  )
+}
+
+/** The methods that routes have for a path, as they stand in the document. */
+export function methodsAt({ openAPIRegistry }: Pick<OpenAPIHono, 'openAPIRegistry'>, path: string): string[] {
+  const steps = path.split('/')
+  const isThere = (pattern: string) => {
+    const expected = pattern.split('/')
+    return (
+      expected.length === steps.length &&
+      expected.every((step, index) => (step.startsWith('{') ? steps[index] !== '' : step === steps[index]))
+    )
+  }
+  return openAPIRegistry.definitions.flatMap((definition) =>
+    definition.type === 'route' && isThere(definition.route.path) ? [definition.route.method.toUpperCase()] : [],
+  )
+}
+
 /** ISO 8601 with zone. */
 export const timestamp = z.string().openapi({ format: 'date-time' })

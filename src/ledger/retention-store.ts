@@ -56,7 +56,6 @@ export async function listMonths(tx: Tx): Promise<Month[]> {
   return rows
 }
 
-/** Read through the table: of a partition itself row security shows nobody anything. */
 export async function countRowsByOrganization(
   tx: Tx,
   month: Month,

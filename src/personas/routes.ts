@@ -3,7 +3,7 @@ import type { Caller } from '../auth/caller.ts'
 import { newRoutes, type Routes } from '../auth/route-env.ts'
 import type { Db } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import { errorResponses, json, security } from '../http/openapi.ts'
+import { errorResponses, flag, json, record, security } from '../http/openapi.ts'
 import { getUserByExternalId } from '../users/service.ts'
 import { readMetadataFilters } from './metadata-filter.ts'
 import { personaParams, personaSchema, personaToWire, variablesSchema } from './schema.ts'
@@ -23,7 +23,7 @@ export function personaRoutes(deps: { db: Db }): Routes {
       const { caller } = c.var
       const found = await listPersonas(deps, caller, {
         userId: user_id === undefined ? undefined : await internalIdIfKnown(deps, caller, user_id),
-        includeInactive: include_inactive === 'true',
+        includeInactive: include_inactive,
         metadata: readMetadataFilters(new URL(c.req.url).searchParams),
         afterName: cursor === undefined ? undefined : readCursor(cursor),
         limit: limit + 1,
@@ -96,7 +96,7 @@ const create = createRoute({
           description: z.string().nullish(),
           user_id: z.string().nullish(),
           variables: variablesSchema.nullish(),
-          metadata: z.record(z.string(), z.unknown()).nullish(),
+          metadata: record(z.unknown()).nullish(),
         }),
       ),
     },
@@ -117,7 +117,7 @@ const list = createRoute({
         .string()
         .optional()
         .openapi({ description: 'Those of everyone and those of this user (external id); without it all.' }),
-      include_inactive: z.enum(['true', 'false']).default('false'),
+      include_inactive: flag('false'),
       limit: z.coerce.number().int().min(1).max(1000).default(1000).openapi({ description: 'How many at most.' }),
       cursor: z.string().max(2000).optional().openapi({ description: 'The `next_cursor` of the page before.' }),
     }),
@@ -156,7 +156,7 @@ const update = createRoute({
           content: z.string().nullish(),
           user_id: z.string().nullish(),
           variables: variablesSchema.nullish(),
-          metadata: z.record(z.string(), z.unknown()).nullish(),
+          metadata: record(z.unknown()).nullish(),
           is_active: z.boolean().nullish(),
           draft: z.boolean().optional().openapi({ description: 'Make the version, and give it to no call yet.' }),
         }),

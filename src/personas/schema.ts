@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { timestamp } from '../http/openapi.ts'
+import { record, timestamp } from '../http/openapi.ts'
 import type { Persona } from './service.ts'
 import type { PersonaVersion } from './versions.ts'
 
@@ -8,7 +8,7 @@ export const personaParams = z.object({
   persona_id: z.string().openapi({ description: 'The id of the persona (UUID).' }),
 })
 
-export const variablesSchema = z.record(z.string(), z.string().nullable()).openapi({
+export const variablesSchema = record(z.string().nullable()).openapi({
   description: 'Each {{name}} of the content with its default; null where every call has to bring a value.',
 })
 

@@ -9,6 +9,8 @@ export interface Seen {
   sawError: boolean
   isBroken: boolean
   status: number | undefined
+  /** Why there is no whole answer, as far as this side can tell: the connection's error, or the status and code of a refusal. */
+  fault?: string
 }
 
 /** Calls the relay once on a connection of its own and reads until the end, the break, or `leaveAfterBytes`. */
@@ -26,8 +28,9 @@ export function callRelay(
       agent: false,
       headers: { authorization: `Bearer ${token}`, 'x-user-id': 'alice', 'content-type': 'application/json' },
     })
-    outgoing.on('error', () => {
+    outgoing.on('error', (error: Error & { code?: string }) => {
       seen.isBroken = true
+      seen.fault ??= error.code ?? error.message
       done()
     })
     outgoing.on('response', (incoming) => {
@@ -45,10 +48,12 @@ export function callRelay(
       })
       incoming.on('end', () => {
         if (body.stream !== true && incoming.statusCode === 200) seen.sawEnd = true
+        if (seen.sawError) seen.fault = `${seen.status} ${/"code": ?"(\w+)"/.exec(text)?.[1]}`
         done()
       })
-      incoming.on('error', () => {
+      incoming.on('error', (error: Error & { code?: string }) => {
         seen.isBroken = true
+        seen.fault ??= `${error.code ?? error.message} in the answer`
         done()
       })
       incoming.on('close', () => {

@@ -32,6 +32,7 @@ export async function checkInvariants(
 ): Promise<Outcome> {
   const { rows } = await client.query<Row>('select * from attempts')
   const byRequest = Map.groupBy(rows, (row) => row.request_id)
+  assert.equal(simulator.ledger.forgotten(), 0)
   const served = simulator.ledger.entries().filter(({ path }) => path === '/v1/responses')
   const sawEnd = new Set(seen.filter((one) => one.sawEnd).map(({ requestId }) => requestId))
   const outcome: Outcome = {

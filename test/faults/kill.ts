@@ -17,7 +17,7 @@ import { startServerProcess } from './server-process.ts'
 /** A database, a simulator and an organization, for a server that is started and killed again and again. */
 export async function openKillRun(stack: AsyncDisposableStack) {
   const { databaseUrl, client } = await createDatabase(stack)
-  const simulator = stack.use(await startSimulator())
+  const simulator = stack.use(await startSimulator({ ledgerEntriesMax: CALLS_MAX }))
   const env = {
     DATABASE_URL: databaseUrl,
     DATA_DIR: await temporaryDirectory(stack),
@@ -70,6 +70,9 @@ export async function killRun(options: {
   await server.kill('SIGTERM')
   return { ...(await checkInvariants(client, simulator, seen)), kills: options.kills }
 }
+
+/** More than any run makes: each call is held against its row. */
+const CALLS_MAX = 1_000_000
 
 function randomBody(random: () => number): Record<string, unknown> {
   const tokens = 1 + Math.floor(random() * 40)

@@ -1,221 +1,174 @@
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { OPERATOR } from '../../src/auth/caller.ts'
 import { readConfig } from '../../src/config.ts'
-import { openFoundation } from '../../src/foundation.ts'
-import { verifyLedger } from '../../src/ledger/maintenance.ts'
-import { createToken, revokeToken } from '../../src/tokens/service.ts'
+import { type Foundation, openFoundation } from '../../src/foundation.ts'
+import { generateSecrets } from '../../src/instance-secrets.ts'
+import { createToken } from '../../src/tokens/service.ts'
+import { runCommand } from '../command.ts'
 import { temporaryDirectory } from '../harness.ts'
+import { migrateToNextVersion } from '../next-version.ts'
 import { askUntil } from '../poll.ts'
-import { callRelay, type Seen, seededRandom } from './client.ts'
+import { Balancer, type Call } from './balancer.ts'
+import { changesSeenAfter, type SeenAfter } from './changes.ts'
 import { throughProxy, waitForRows } from './database.ts'
 import { checkInvariants, type Outcome } from './invariants.ts'
 import { openKillRun } from './kill.ts'
+import { startLoad } from './load.ts'
 import { type ServerProcess, startServerProcess } from './server-process.ts'
-import { startTcpProxy } from './tcp-proxy.ts'
+import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 export interface ReplicasOutcome extends Outcome {
-  /** Calls that did not get their whole answer: on the process that was killed, and on any other. */
+  /** Calls that did not get their whole answer: on the process that was killed, and why on any other. */
   failedOnKilled: number
-  failedElsewhere: number
+  failedElsewhere: string[]
   exitCodes: (number | null)[]
-  wrongSums: number
-  unshipped: number
-  /** From the revocation of a token to its refusal by both: hearing of it, with the listener cut, and with it silent. */
-  revokedMs: { heard: number; cut: number; silent: number }
+  /** What `rotate-encryption-key` retired: keys of the installation, and with `--data-keys` of organizations. */
+  retired: { masterKeys: number; dataKeys: number }
+  migrated: string[]
+  /** What `ledger verify` says, for each server's journal. */
+  isVerified: boolean[]
+  /** From a change to the moment when both go by it: hearing of it, with the listener cut, and with it silent. */
+  seenAfterMs: { heard: SeenAfter; cut: SeenAfter; silent: SeenAfter }
   /** From the silence of a listener to the moment its process knew. */
   silenceNoticedMs: number
 }
 
-/** Two servers on one database under load: one is killed, both are restarted in turn, tokens are revoked, a listener is lost. */
-export async function replicasRun(options: { requestsPerSecond: number; seed: number }): Promise<ReplicasOutcome> {
+/**
+ * Two servers on one database under load: one is killed, a listener is lost, both are restarted in turn with new secrets, the keys are
+ * rotated, the next version's migration is applied, and both are restarted in turn without the former secrets.
+ */
+export async function replicasRun(options: {
+  requestsPerSecond: number
+  seed: number
+  drainSeconds: number
+}): Promise<ReplicasOutcome> {
   await using stack = new AsyncDisposableStack()
   const { client, simulator, env, token, admin } = await openKillRun(stack)
-  const foundation = stack.use(await openFoundation(readConfig({ ...env, LOG_LEVEL: 'silent' })))
-  const proxy = stack.use(await startTcpProxy({ path: `${client.host}/.s.PGSQL.${client.port}` }))
-  const settings = { ...env, DRAIN_DELAY: '5', METRICS_TOKEN }
-  const first: Record<string, string> = { ...settings, REPLICA_NAME: 'first' }
-  const second: Record<string, string> = {
-    ...settings,
-    REPLICA_NAME: 'second',
-    DATA_DIR: await temporaryDirectory(stack),
-    DATABASE_LISTEN_URL: throughProxy(env.DATABASE_URL, proxy),
-  }
+  const directory = await temporaryDirectory(stack)
+  const listener = stack.use(await startTcpProxy({ path: `${client.host}/.s.PGSQL.${client.port}` }))
   const balancer = stack.use(new Balancer())
-  const start = async (environment: Record<string, string>) => {
-    const server = await startServerProcess(environment)
+  const shared: Record<string, string> = { ...env, ...RUN_SETTINGS, DRAIN_DELAY: String(options.drainSeconds) }
+  const own: [Record<string, string>, Record<string, string>] = [
+    { REPLICA_NAME: 'first', DATA_DIR: env.DATA_DIR },
+    {
+      REPLICA_NAME: 'second',
+      DATA_DIR: await temporaryDirectory(stack),
+      DATABASE_LISTEN_URL: throughProxy(env.DATABASE_URL, listener),
+    },
+  ]
+  const names = new Map<ServerProcess, string>()
+  const start = async (place: 0 | 1, secrets: Record<string, string> = {}) => {
+    const server = await startServerProcess({ ...shared, ...own[place], ...secrets })
     stack.defer(() => void server.child.kill('SIGKILL'))
+    names.set(server, `${own[place].REPLICA_NAME}, the ${names.size + 1}. process`)
     balancer.add(server)
     return server
   }
-  let [one, two] = [await start(first), await start(second)]
+  const exitCodes: (number | null)[] = []
+  const restartInTurn = async (secrets: Record<string, string>) => {
+    for (const place of [0, 1] as const) {
+      exitCodes.push(await servers[place].kill('SIGTERM'))
+      balancer.remove(servers[place])
+      servers[place] = await start(place, secrets)
+      await balancer.readyCount(2)
+    }
+  }
+  const servers: [ServerProcess, ServerProcess] = [await start(0), await start(1)]
   await balancer.readyCount(2)
   const load = stack.use(startLoad({ ...options, token, balancer }))
-  await sleep(1000)
+  const servedCount = async () => simulator.ledger.entries().length
+  await askUntil(servedCount, (count) => count >= options.requestsPerSecond)
 
-  const killed = one
+  const [killed] = servers
   await killed.kill('SIGKILL')
   balancer.remove(killed)
-  one = await start(first)
+  servers[0] = await start(0)
   await balancer.readyCount(2)
-  const exitCodes: (number | null)[] = []
-  for (const server of [one, two]) {
-    exitCodes.push(await server.kill('SIGTERM'))
-    balancer.remove(server)
-    const again = await start(server === one ? first : second)
-    if (server === one) one = again
-    else two = again
-    await balancer.readyCount(2)
-  }
+  const foundation = stack.use(await openFoundation(readConfig({ ...env, LOG_LEVEL: 'silent' })))
+  const changes = await loseListener(foundation, servers, listener)
 
-  const revoke = async () => {
-    const { jwt, token: made } = await createToken(foundation, admin, { days: 1 })
-    await bothAnswer([one, two], jwt.reveal(), 200)
-    await revokeToken(foundation, OPERATOR, made.id)
-    const revokedAt = performance.now()
-    await bothAnswer([one, two], jwt.reveal(), 401)
-    return performance.now() - revokedAt
+  const fresh = generateSecrets()
+  const both = {
+    ...fresh,
+    ENCRYPTION_KEY_PREVIOUS: env.ENCRYPTION_KEY,
+    JWT_SECRET_KEY_PREVIOUS: env.JWT_SECRET_KEY,
   }
-  const heard = await revoke()
-  proxy.mode = 'refuse'
-  await channelIs(two, 'down')
-  const cut = await revoke()
-  proxy.mode = 'pass'
-  await channelIs(two, 'up')
-  proxy.mode = 'blackhole'
-  const silentAt = performance.now()
-  await channelIs(two, 'down')
-  const silenceNoticedMs = performance.now() - silentAt
-  const silent = await revoke()
-  proxy.mode = 'pass'
+  await restartInTurn(both)
+  const rotated = await runForJson(['rotate-encryption-key'], { ...shared, ...both }, directory)
+  const rotatedData = await runForJson(['rotate-encryption-key', '--data-keys'], { ...shared, ...both }, directory)
+  const renewed = stack.use(await openFoundation(readConfig({ ...env, ...both, LOG_LEVEL: 'silent' })))
+  load.token = (await createToken(renewed, admin, { days: 1 })).jwt.reveal()
+  const migrated = await migrateToNextVersion(stack, renewed.db)
+  await restartInTurn(fresh)
 
   const calls = await load.end()
   await waitForRows(client, simulator)
-  exitCodes.push(await one.kill('SIGTERM'), await two.kill('SIGTERM'))
-  let [wrongSums, unshipped] = [0, 0]
-  for (const { DATA_DIR = '' } of [first, second]) {
-    const found = await verifyLedger({ db: foundation.db, journalDirectory: join(DATA_DIR, 'journal') })
-    wrongSums += found.wrongSums.length
-    unshipped += found.unshipped.length
+  exitCodes.push(...(await Promise.all(servers.map((server) => server.kill('SIGTERM')))))
+  const verified = []
+  for (const settings of own) {
+    verified.push(await runForJson(['ledger', 'verify'], { ...shared, ...settings, ...fresh }, directory))
   }
   const failed = calls.filter(({ seen }) => !(seen.status === 200 && seen.sawEnd && !seen.isBroken))
+  const outcome = await checkInvariants(
+    client,
+    simulator,
+    calls.map(({ seen }) => seen),
+  )
   return {
-    ...(await checkInvariants(
-      client,
-      simulator,
-      calls.map(({ seen }) => seen),
-    )),
+    ...outcome,
+    ...changes,
     failedOnKilled: failed.filter(({ server }) => server === killed).length,
-    failedElsewhere: failed.filter(({ server }) => server !== killed).length,
+    failedElsewhere: failed.filter(({ server }) => server !== killed).map((call) => describe(call, names)),
     exitCodes,
-    wrongSums,
-    unshipped,
-    revokedMs: { heard, cut, silent },
-    silenceNoticedMs,
+    retired: { masterKeys: rotated.retired.length, dataKeys: rotatedData.data_keys.retired },
+    migrated: migrated.map(({ name }) => name),
+    isVerified: verified.map((found) => found.verified),
   }
 }
 
-/** Sends requests to servers that say they are ready, as load balancers do; asks each of them many times a second. */
-class Balancer {
-  readonly #servers = new Map<ServerProcess, boolean>()
-  readonly #probing = new Set<ServerProcess>()
-  readonly #timer: NodeJS.Timeout
-  #turn = 0
-
-  constructor() {
-    this.#timer = setInterval(() => {
-      for (const server of this.#servers.keys()) this.#probe(server)
-    }, 50)
-  }
-
-  add(server: ServerProcess): void {
-    this.#servers.set(server, false)
-  }
-
-  remove(server: ServerProcess): void {
-    this.#servers.delete(server)
-  }
-
-  next(): ServerProcess | undefined {
-    const ready = [...this.#servers].filter(([, isReady]) => isReady).map(([server]) => server)
-    this.#turn += 1
-    return ready[this.#turn % ready.length]
-  }
-
-  async readyCount(count: number): Promise<void> {
-    const isReached = async () => [...this.#servers.values()].filter(Boolean).length >= count
-    if (!(await askUntil(isReached, Boolean))) throw new Error(`There are no ${count} servers that are ready.`)
-  }
-
-  async #probe(server: ServerProcess): Promise<void> {
-    if (this.#probing.has(server)) return
-    this.#probing.add(server)
-    const isReady = await fetch(`${server.url}/readyz`, { headers: { connection: 'close' } }).then(
-      ({ ok }) => ok,
-      () => false,
-    )
-    this.#probing.delete(server)
-    if (this.#servers.has(server)) this.#servers.set(server, isReady)
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#timer)
-  }
-}
-
-interface Call {
-  server: ServerProcess
-  seen: Seen
-}
-
-/** Requests at a constant rate, whatever becomes of them. */
-function startLoad(options: { requestsPerSecond: number; seed: number; token: string; balancer: Balancer }) {
-  const random = seededRandom(options.seed)
-  const calls: Promise<Call>[] = []
-  const startedAt = performance.now()
-  let due = 0
-  const send = (server: ServerProcess) => {
-    const tokens = random() < 0.1 ? 150 : 20
-    const body = {
-      model: `sim:tokens=${tokens},tps=100,model=gpt-4o-mini`,
-      input: 'x'.repeat(random() * 400),
-      stream: random() < 0.7,
-    }
-    calls.push(callRelay(server.url, options.token, body).then((seen) => ({ server, seen })))
-  }
-  const timer = setInterval(() => {
-    // What a late timer has left out is made up for.
-    for (; due < ((performance.now() - startedAt) / 1000) * options.requestsPerSecond; due += 1) {
-      const server = options.balancer.next()
-      if (server) send(server)
-    }
-  }, 10)
-  return {
-    end() {
-      clearInterval(timer)
-      return Promise.all(calls)
-    },
-    [Symbol.dispose]: () => clearInterval(timer),
-  }
-}
-
-async function bothAnswer(servers: ServerProcess[], token: string, status: number): Promise<void> {
-  const ask = () =>
-    Promise.all(
-      servers.map(({ url }) => callRelay(url, token, { model: 'sim:tokens=1,model=gpt-4o-mini', input: 'hi' })),
-    )
-  const seen = await askUntil(ask, (answers) => answers.every((answer) => answer.status === status))
-  const statuses = seen.map((answer) => answer.status)
-  if (statuses.some((one) => one !== status)) throw new Error(`The servers answer ${statuses}, not ${status}.`)
+/** What is changed is seen by both while one of them hears of changes, while it cannot, and while it does not know that it cannot. */
+async function loseListener(
+  foundation: Foundation,
+  servers: [ServerProcess, ServerProcess],
+  listener: TcpProxy,
+): Promise<Pick<ReplicasOutcome, 'seenAfterMs' | 'silenceNoticedMs'>> {
+  const [, second] = servers
+  const heard = await changesSeenAfter(foundation, servers)
+  listener.mode = 'refuse'
+  await channelIs(second, 'down')
+  const cut = await changesSeenAfter(foundation, servers)
+  listener.mode = 'pass'
+  await channelIs(second, 'up')
+  listener.mode = 'blackhole'
+  const silentAt = performance.now()
+  await channelIs(second, 'down')
+  const silenceNoticedMs = performance.now() - silentAt
+  const silent = await changesSeenAfter(foundation, servers)
+  listener.mode = 'pass'
+  return { seenAfterMs: { heard, cut, silent }, silenceNoticedMs }
 }
 
 /** Whether a server hears of changes, by its own account. */
 async function channelIs({ url }: ServerProcess, state: 'up' | 'down'): Promise<void> {
   const read = async () => {
-    const answer = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${METRICS_TOKEN}` } })
+    const answer = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${RUN_SETTINGS.METRICS_TOKEN}` } })
     return (await answer.text()).includes(`openai_proxy_invalidation_channel_down ${state === 'down' ? 1 : 0}\n`)
   }
   if (!(await askUntil(read, Boolean))) throw new Error(`The listener is not ${state}.`)
 }
 
-const METRICS_TOKEN = 'metrics-of-this-fault-run'
+async function runForJson(args: readonly string[], env: Record<string, string>, directory: string) {
+  const { stdout, stderr, code } = await runCommand([...args, '--json'], env, directory)
+  if (code !== 0) throw new Error(`"${args.join(' ')}" ended with ${code}: ${stdout}${stderr}`)
+  return JSON.parse(stdout)
+}
+
+function describe({ server, sentAt, seen }: Call, names: Map<ServerProcess, string>): string {
+  const { fault = 'no end', requestId } = seen
+  return `${sentAt.toISOString()} ${(server && names.get(server)) ?? 'nobody'}: ${fault} ${requestId ?? ''}`
+}
+
+const RUN_SETTINGS = {
+  METRICS_TOKEN: 'metrics-of-this-fault-run',
+  // A test process that was held up sends all that is due at once, which is no fault of the servers and nothing they should refuse here.
+  MAX_CONCURRENT_REQUESTS_PER_ORGANIZATION: '4096',
+  SHUTDOWN_TIMEOUT: '60',
+}
