@@ -2,7 +2,7 @@ import type { PersonaDirectory } from '../personas/directory.ts'
 import type { AdmittedCall } from './calls.ts'
 import type { Identifiers } from './identifiers.ts'
 import type { Payload } from './payload.ts'
-import { applyPersona, type UsedPersona } from './personas.ts'
+import { applyPersona, editKeptItems, type UsedPersona } from './personas.ts'
 
 /** What the organization's personas and its policies change in a body in JSON, and the persona that the call gets. */
 export type EditCall = (
@@ -19,6 +19,7 @@ export function openCallEdits({
 }): EditCall {
   async function personaFor(call: Parameters<EditCall>[0], body: Payload): ReturnType<EditCall> {
     const { endpoint, identity, personaHeader, sessionId, key, previous, policies } = call
+    if (KEEPS_ITEMS.has(endpoint.name)) return { edits: await editKeptItems(body, policies), persona: undefined }
     if (!endpoint.persona) return { edits: new Map<string, string | Buffer | null>(), persona: undefined }
     const continues = previous?.persona
     const apiKeyId = key.apiKeyId
@@ -33,6 +34,8 @@ export function openCallEdits({
     return { edits, persona }
   }
 }
+
+const KEEPS_ITEMS: ReadonlySet<string> = new Set(['conversations.create', 'conversations.items.create'])
 
 const TAKES_SAFETY_IDENTIFIER: ReadonlySet<string> = new Set([
   'responses.create',

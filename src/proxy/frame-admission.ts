@@ -94,7 +94,7 @@ const STEER = 'response.steer'
 
 /** What steers a response goes on with the instructions it was made with: nothing may displace them where personas are enforced. */
 async function refuseSystemItems({ personas, systemItems }: Policies, payload: ClientFrame['payload']): Promise<void> {
-  if (personas === 'enforce' && systemItems !== 'allow') await itemsToKeep('responses', payload, 'refuse')
+  if (personas === 'enforce' && systemItems !== 'allow') await itemsToKeep('input', payload, 'refuse')
 }
 
 function switchedOff(): AppError {

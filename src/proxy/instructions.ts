@@ -6,6 +6,9 @@ import { PERSONA_FIELDS } from './persona-fields.ts'
 /** Where an endpoint takes instructions: in the field `instructions`, or as a first message of the role system. */
 export type InstructionsForm = 'responses' | 'chat'
 
+/** The fields that hold messages: of a call, or to be kept in a conversation for later calls. */
+export type MessagesField = 'input' | 'messages' | 'items'
+
 /** A body as it came, and where the fields of its outer object stand. */
 export interface ReadBody {
   bytes: Buffer
@@ -61,10 +64,7 @@ function injectionEdits(form: InstructionsForm, body: ReadBody, injection: Injec
     return [[name, arrayOf(body.bytes, conversation, first, keep)]]
   }
   const instructions = own === 'append' ? withOwn(text, body) : text
-  return [
-    ['instructions', JSON.stringify(instructions)],
-    ...(keep && conversation ? [[name, arrayOf(body.bytes, conversation, undefined, keep)] as [string, Buffer]] : []),
-  ]
+  return [['instructions', JSON.stringify(instructions)], ...(keep ? keepOnly(body, name, keep) : [])]
 }
 
 function withOwn(text: string, body: ReadBody): string {
@@ -84,6 +84,12 @@ function parseText(json: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** What leaves only these items in a field. */
+export function keepOnly(body: ReadBody, name: MessagesField, keep: readonly ItemSpan[]): [string, Buffer][] {
+  const field = body.fields.get(name)
+  return field ? [[name, arrayOf(body.bytes, field, undefined, keep)]] : []
 }
 
 /** An array with another first item, and of its own all or some. */

@@ -10,6 +10,8 @@ import {
   hasOwnInstructions,
   type InstructionsForm,
   injectPersona,
+  keepOnly,
+  type MessagesField,
   type ReadBody,
 } from './instructions.ts'
 import { JsonFields } from './json-fields.ts'
@@ -69,9 +71,21 @@ export async function applyPersona(
     text,
     own: policies.personas === 'append' ? 'append' : 'leave_out',
     keep:
-      isEnforced && policies.systemItems !== 'allow' ? await itemsToKeep(form, body, policies.systemItems) : undefined,
+      isEnforced && policies.systemItems !== 'allow'
+        ? await itemsToKeep(conversationField(form), body, policies.systemItems)
+        : undefined,
   })
   return { edits, persona: { id: persona.id, version: persona.version, hidden: [persona.content, text] } }
+}
+
+/** What changes in items that are kept for later calls: no persona is displaced by what was put there before. */
+export async function editKeptItems(
+  body: ReadBody,
+  { personas, systemItems }: InstructedCall['policies'],
+): Promise<Map<string, string | Buffer | null>> {
+  if (personas !== 'enforce' || systemItems === 'allow') return new Map()
+  const keep = await itemsToKeep('items', body, systemItems)
+  return new Map(keep ? keepOnly(body, 'items', keep) : [])
 }
 
 /** A persona that nobody named is a default: instructions of the caller's own are chosen, and go before it. */
@@ -84,7 +98,7 @@ function givesWay({ isDefault }: ServedPersona, { form, body, policies }: Instru
  * @throws {AppError} `invalid_request` when there are others and they are refused, or when it cannot be told.
  */
 export async function itemsToKeep(
-  form: InstructionsForm,
+  name: MessagesField,
   { bytes, fields }: ReadBody,
   policy: 'drop' | 'refuse',
 ): Promise<ItemSpan[] | undefined> {
@@ -98,7 +112,6 @@ export async function itemsToKeep(
       },
     )
   }
-  const name = conversationField(form)
   const field = fields.get(name)
   if (!field || bytes[field.start] !== OPEN_ARRAY) return undefined
   const keep: ItemSpan[] = []
