@@ -92,21 +92,7 @@ export async function updatePolicies(
   if (changes.models) checkModels(changes.models)
   return db.forOrganization(caller.organizationId, async (tx) => {
     const policies = { ...toPolicies(await findPolicies(tx, caller.organizationId)), ...changes }
-    const row = {
-      client_gone: policies.clientGone,
-      unpriced_models: policies.unpricedModels,
-      content: policies.content,
-      content_days: policies.contentDays,
-      rows_days: policies.rowsDays,
-      max_concurrent_requests: policies.maxConcurrentRequests,
-      personas: policies.personas,
-      system_items: policies.systemItems,
-      share_objects: policies.shareObjects,
-      models: policies.models,
-      identifiers: policies.identifiers,
-      client_secrets: policies.clientSecrets,
-      websockets: policies.websockets,
-    }
+    const row = toPoliciesRow(policies)
     await upsertPolicies(tx, caller.organizationId, row)
     await recordAudit(tx, caller, {
       action: 'organization.policies',
@@ -115,6 +101,25 @@ export async function updatePolicies(
     })
     return policies
   })
+}
+
+/** Under the names of the table, of the audit log and of the command line's documents. */
+export function toPoliciesRow(policies: Policies) {
+  return {
+    client_gone: policies.clientGone,
+    unpriced_models: policies.unpricedModels,
+    content: policies.content,
+    content_days: policies.contentDays,
+    rows_days: policies.rowsDays,
+    max_concurrent_requests: policies.maxConcurrentRequests,
+    personas: policies.personas,
+    system_items: policies.systemItems,
+    share_objects: policies.shareObjects,
+    models: policies.models,
+    identifiers: policies.identifiers,
+    client_secrets: policies.clientSecrets,
+    websockets: policies.websockets,
+  }
 }
 
 const CONTENT_DAYS_MAX = 3650

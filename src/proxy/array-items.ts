@@ -1,3 +1,17 @@
+import {
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COMMA,
+  CR,
+  countBackslashesBefore,
+  LF,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+  SPACE,
+  TAB,
+} from './json-bytes.ts'
+
 /** Where an element of a JSON array stands: from its first byte to behind its last. */
 export interface ItemSpan {
   start: number
@@ -36,8 +50,6 @@ export function* walkItems(bytes: Buffer, start: number, end: number): Generator
 }
 
 const STEP_BYTES = 32 * 1024
-const [TAB, LF, CR, SPACE, QUOTE, COMMA, BACKSLASH] = [0x09, 0x0a, 0x0d, 0x20, 0x22, 0x2c, 0x5c] as const
-const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d] as const
 
 /** The place of the closing quote. */
 function endOfString(bytes: Buffer, from: number, end: number): number {
@@ -45,9 +57,7 @@ function endOfString(bytes: Buffer, from: number, end: number): number {
   for (;;) {
     const quote = bytes.indexOf(QUOTE, at)
     if (quote === -1 || quote >= end) return end
-    let backslashes = 0
-    while (quote - 1 - backslashes >= from && bytes[quote - 1 - backslashes] === BACKSLASH) backslashes += 1
-    if (backslashes % 2 === 0) return quote
+    if (countBackslashesBefore(bytes, quote, from) % 2 === 0) return quote
     at = quote + 1
   }
 }

@@ -1,3 +1,4 @@
+import { OPEN_OBJECT } from './json-bytes.ts'
 import type { JsonField } from './json-fields.ts'
 
 /** What changes in a body: the new value of a top-level field as JSON text or its bytes, or null to take the field out. */
@@ -36,8 +37,6 @@ export function editBody(bytes: Buffer, fields: ReadonlyMap<string, JsonField>, 
   pieces.push(bytes.subarray(keptTo))
   return Buffer.concat(pieces)
 }
-
-const OPEN_OBJECT = 0x7b
 
 function toBytes(value: string | Buffer): Buffer {
   return typeof value === 'string' ? Buffer.from(value) : value

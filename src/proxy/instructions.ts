@@ -1,5 +1,6 @@
 import { AppError } from '../errors.ts'
 import type { ItemSpan } from './array-items.ts'
+import { OPEN_ARRAY } from './json-bytes.ts'
 import type { JsonField } from './json-fields.ts'
 import { PERSONA_FIELDS } from './persona-fields.ts'
 
@@ -116,5 +117,4 @@ function isEmptyArray(bytes: Buffer, start: number): boolean {
 
 const BLANKS = new Set([0x20, 0x09, 0x0a, 0x0d])
 const CLOSE_ARRAY = Buffer.from(']')
-const OPEN_ARRAY = 0x5b
 const COMMA = Buffer.from(',')

@@ -1,3 +1,19 @@
+import {
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COLON,
+  COMMA,
+  CR,
+  countBackslashesBefore,
+  decodeString,
+  LF,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+  SPACE,
+  TAB,
+} from './json-bytes.ts'
+
 /** What becomes of a value, given its bytes; undefined when they were too many to be held. */
 export type EditValue = (raw: Buffer | undefined) => Buffer
 
@@ -105,9 +121,7 @@ export class JsonEditor {
     for (;;) {
       const quote = chunk.indexOf(QUOTE, at)
       const end = quote === -1 ? chunk.length : quote
-      let backslashes = 0
-      while (end - 1 - backslashes >= at && chunk[end - 1 - backslashes] === BACKSLASH) backslashes += 1
-      const isEscaped = backslashes % 2 === 1
+      const isEscaped = countBackslashesBefore(chunk, end, at) % 2 === 1
       if (quote === -1) {
         this.#isEscaped = isEscaped
         this.#addToKey(chunk.subarray(from))
@@ -145,7 +159,7 @@ export class JsonEditor {
   #endKey(): void {
     if (this.#state !== State_COLON) return
     const isOuter = this.#containers.length === 1
-    const key = this.#key && decodeKey(Buffer.concat(this.#key).toString())
+    const key = this.#key && decodeString(Buffer.concat(this.#key).toString())
     this.#key = undefined
     if (isOuter) this.#outerKey = key ?? ''
     this.#path = key === undefined || isOuter ? key : `${this.#descend}.${key}`
@@ -221,19 +235,7 @@ const DEPTH_MAX = 1024
 const KEY_BYTES_MAX = 256
 const HELD_BYTES_MAX = 64 * 1024
 
-const [TAB, LF, CR, SPACE, QUOTE, COMMA, COLON, BACKSLASH] = [0x09, 0x0a, 0x0d, 0x20, 0x22, 0x2c, 0x3a, 0x5c] as const
-const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d] as const
 const DELIMITERS: ReadonlySet<number> = new Set([
   ...[TAB, LF, CR, SPACE, QUOTE, COMMA, COLON],
   ...[OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT],
 ])
-
-/** A name may be spelled with escapes. */
-function decodeKey(text: string): string | undefined {
-  if (!text.includes('\\')) return text
-  try {
-    return JSON.parse(`"${text}"`) as string
-  } catch {
-    return undefined
-  }
-}

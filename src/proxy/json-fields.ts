@@ -1,3 +1,19 @@
+import {
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COLON,
+  COMMA,
+  CR,
+  countBackslashesBefore,
+  decodeString,
+  LF,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+  SPACE,
+  TAB,
+} from './json-bytes.ts'
+
 /** A field found in a passing JSON text: where its value stands, and its bytes if it was asked for and is not too large. */
 export interface JsonField {
   /** Offset of the opening quote of the field's name. */
@@ -162,7 +178,7 @@ export class JsonFields {
     this.#state = isKeyPosition ? State_COLON : State_NEXT
     if (!this.#isKey) return
     this.#isKey = false
-    const key = decodeKey(Buffer.concat(this.#keyPieces))
+    const key = decodeString(Buffer.concat(this.#keyPieces).toString())
     if (key === undefined) {
       this.#state = State_INVALID
       return
@@ -319,9 +335,6 @@ const KEY_BYTES_MAX = 64 * 1024
 const TOKEN_LENGTH_MAX = 4096
 const TOKEN = /^(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)$/
 
-const [TAB, LF, CR, SPACE, QUOTE, COMMA, COLON, BACKSLASH] = [0x09, 0x0a, 0x0d, 0x20, 0x22, 0x2c, 0x3a, 0x5c] as const
-const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d] as const
-
 function isTokenByte(byte: number): boolean {
   return (
     byte !== COMMA &&
@@ -336,21 +349,4 @@ function isTokenByte(byte: number): boolean {
     byte !== OPEN_OBJECT &&
     byte !== OPEN_ARRAY
   )
-}
-
-function countBackslashesBefore(chunk: Buffer, end: number, from: number): number {
-  let count = 0
-  while (end - 1 - count >= from && chunk[end - 1 - count] === BACKSLASH) count += 1
-  return count
-}
-
-/** A key may be spelled with escapes: `"\u006dodel"` is `model`, to us as to whoever reads it next. */
-function decodeKey(bytes: Buffer): string | undefined {
-  const text = bytes.toString()
-  if (!text.includes('\\')) return text
-  try {
-    return JSON.parse(`"${text}"`) as string
-  } catch {
-    return undefined
-  }
 }

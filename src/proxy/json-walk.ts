@@ -1,3 +1,14 @@
+import {
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COMMA,
+  countBackslashesBefore,
+  decodeString,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+} from './json-bytes.ts'
+
 /** What a walk asks at each value. An undefined state says that nothing below it matters. */
 export interface JsonVisitor<State> {
   /** The state of the value with this name, in an object of that state; every occurrence of a name is asked for. */
@@ -152,12 +163,7 @@ export class JsonWalk<State> {
       pieces.length === 0
         ? chunk.toString('utf8', from, to)
         : Buffer.concat([...pieces, chunk.subarray(from, to)]).toString()
-    if (!text.includes('\\')) return text
-    try {
-      return JSON.parse(`"${text}"`) as string
-    } catch {
-      return undefined
-    }
+    return decodeString(text)
   }
 }
 
@@ -166,12 +172,3 @@ const TEXT_BYTES_MAX = 4096
 const DEPTH_MAX = 512
 /** A name that none of ours equals. */
 const NO_NAME = '\0'
-
-const [QUOTE, COMMA, BACKSLASH] = [0x22, 0x2c, 0x5c] as const
-const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d] as const
-
-function countBackslashesBefore(chunk: Buffer, end: number, from: number): number {
-  let count = 0
-  while (end - 1 - count >= from && chunk[end - 1 - count] === BACKSLASH) count += 1
-  return count
-}

@@ -14,6 +14,7 @@ import {
   type MessagesField,
   type ReadBody,
 } from './instructions.ts'
+import { OPEN_ARRAY, OPEN_OBJECT } from './json-bytes.ts'
 import { JsonFields } from './json-fields.ts'
 import { readPersonaFields } from './persona-fields.ts'
 
@@ -147,7 +148,6 @@ async function isInstruction(bytes: Buffer, { start, end }: ItemSpan, param: str
 }
 
 const SLICE_BYTES = 256 * 1024
-const [OPEN_ARRAY, OPEN_OBJECT] = [0x5b, 0x7b] as const
 
 function noPersona(): AppError {
   return new AppError('invalid_request', 'This call gets no persona, so there are no variables to give values to.', {

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { asAdministrator, OPERATOR } from '../../auth/caller.ts'
-import { getPolicies, type Policies, updatePolicies } from '../../organizations/policies.ts'
+import { getPolicies, type Policies, toPoliciesRow, updatePolicies } from '../../organizations/policies.ts'
 import { getOrganization } from '../../organizations/service.ts'
 import { addCommand } from '../command.ts'
 import { connect } from '../connect.ts'
@@ -111,41 +111,22 @@ export function addPolicyCommands(program: Command): void {
         Object.keys(changes).length > 0
           ? await updatePolicies(foundation, caller, changes)
           : await getPolicies(foundation, caller)
-      printResult(
-        options,
-        {
-          organization_id: organization.id,
-          client_gone: policies.clientGone,
-          unpriced_models: policies.unpricedModels,
-          content: policies.content,
-          content_days: policies.contentDays,
-          rows_days: policies.rowsDays,
-          max_concurrent_requests: policies.maxConcurrentRequests,
-          personas: policies.personas,
-          system_items: policies.systemItems,
-          share_objects: policies.shareObjects,
-          models: policies.models,
-          identifiers: policies.identifiers,
-          client_secrets: policies.clientSecrets,
-          websockets: policies.websockets,
-        },
-        [
-          '',
-          `Organization: ${organization.name} (${organization.id})`,
-          `Client gone: ${policies.clientGone}`,
-          `Unpriced models: ${policies.unpricedModels}`,
-          `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
-          `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
-          `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
-          `Personas: ${policies.personas}`,
-          `System items: ${policies.systemItems}`,
-          `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,
-          `Models: ${policies.models?.join(', ') ?? 'all'}`,
-          `Identifiers: ${policies.identifiers}`,
-          `Client secrets: ${policies.clientSecrets}`,
-          `WebSockets: ${policies.websockets}`,
-        ],
-      )
+      printResult(options, { organization_id: organization.id, ...toPoliciesRow(policies) }, [
+        '',
+        `Organization: ${organization.name} (${organization.id})`,
+        `Client gone: ${policies.clientGone}`,
+        `Unpriced models: ${policies.unpricedModels}`,
+        `Concurrent requests: ${policies.maxConcurrentRequests ?? 'as configured'}`,
+        `Content: ${policies.content === 'full' ? `kept for ${policies.contentDays} days` : 'not kept'}`,
+        `Rows: ${policies.rowsDays === null ? 'as the installation says' : `kept for ${policies.rowsDays} days`}`,
+        `Personas: ${policies.personas}`,
+        `System items: ${policies.systemItems}`,
+        `Objects: ${policies.shareObjects === 'user' ? 'each of the user who made it' : 'shared within the organization'}`,
+        `Models: ${policies.models?.join(', ') ?? 'all'}`,
+        `Identifiers: ${policies.identifiers}`,
+        `Client secrets: ${policies.clientSecrets}`,
+        `WebSockets: ${policies.websockets}`,
+      ])
     })
 }
 
